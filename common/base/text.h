@@ -1,0 +1,20 @@
+/* Text: UTF-8 and small questions about strings. */
+#ifndef BASE_TEXT_H
+#define BASE_TEXT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+/* Bytes (1..4) of the UTF-8 character at s, of which n bytes are there; 0 if it is none. */
+size_t text_utf8_char(const char *s, size_t n);
+
+/* Characters (code points) in s, or -1 if it is not UTF-8. */
+long text_utf8_length(const char *s, size_t n);
+
+bool text_starts_with(const char *s, const char *prefix);
+
+/* The next item of a comma-separated list, spaces trimmed; *list moves on. NULL at the end.
+ * Cuts *list in place. Empty items are passed over. */
+char *text_next_item(char **list);
+
+#endif

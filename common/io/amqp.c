@@ -1,0 +1,997 @@
+#include "common/io/amqp.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include <amqp.h>
+#include <amqp_framing.h>
+
+enum {
+    CHANNELS = 16,        /* that we ever open on one connection, and channel 0 */
+    FRAME_OVERHEAD = 8,   /* type, channel, size, end */
+    TABLE_DEPTH_MAX = 16, /* deeper ones are read as nothing */
+    FRAME_MAX = 131072,
+    PROTOCOL_HEADER = 'A', /* rabbitmq-c's frame type for "AMQP" and a version */
+};
+
+/* A message on its way in: its method came, its header and body are still to come. */
+struct assembly {
+    enum codec_kind kind; /* CODEC_NOTHING: none under way */
+    amqp_method_t method; /* its decoded fields live in the channel's pool until release */
+    amqp_basic_properties_t *properties;
+    uint64_t size, got;
+    struct buf body;
+    bool oversized;
+};
+
+struct codec {
+    amqp_connection_state_t state;
+    struct assembly assembly[CHANNELS];
+    struct arena *given; /* what the last codec_in points to */
+    int given_channel;   /* whose pool may be released; -1: none */
+    char *scratch;       /* one encoded method or header */
+    size_t message_max;
+    int frame_max;
+};
+
+/* ---- tables ---- */
+
+const struct mq_value *mq_table_get(const struct mq_table *t, const char *name)
+{
+    size_t i;
+
+    for (i = 0; i < t->n; i++)
+        if (strcmp(t->fields[i].name, name) == 0)
+            return &t->fields[i].value;
+    return NULL;
+}
+
+const char *mq_table_string(const struct mq_table *t, const char *name)
+{
+    const struct mq_value *v = mq_table_get(t, name);
+
+    return v && (v->kind == 'S' || v->kind == 'x') ? v->text.data : NULL;
+}
+
+int64_t mq_table_int(const struct mq_table *t, const char *name, int64_t otherwise)
+{
+    const struct mq_value *v = mq_table_get(t, name);
+
+    return v && strchr("bBsuIilLT", v->kind) ? v->integer : otherwise;
+}
+
+static struct mq_value *table_put(struct arena *a, struct mq_table *t, const char *name)
+{
+    struct mq_value *v = (struct mq_value *)(uintptr_t)mq_table_get(t, name);
+    struct mq_field *fields;
+
+    if (v) {
+        memset(v, 0, sizeof(*v));
+        return v;
+    }
+    if (t->n == t->room) {
+        t->room = t->room ? t->room * 2 : 16;
+        fields = arena_alloc(a, t->room * sizeof(*fields));
+        if (t->n)
+            memcpy(fields, t->fields, t->n * sizeof(*fields));
+        t->fields = fields;
+    }
+    t->fields[t->n].name = name;
+    return &t->fields[t->n++].value;
+}
+
+void mq_table_put_string(struct arena *a, struct mq_table *t, const char *name, const char *text)
+{
+    struct mq_value *v = table_put(a, t, name);
+
+    v->kind = 'S';
+    v->text.data = text;
+    v->text.len = strlen(text);
+}
+
+void mq_table_put_int(struct arena *a, struct mq_table *t, const char *name, int64_t number)
+{
+    struct mq_value *v = table_put(a, t, name);
+
+    v->kind = 'l';
+    v->integer = number;
+}
+
+void mq_table_put_bool(struct arena *a, struct mq_table *t, const char *name, bool flag)
+{
+    struct mq_value *v = table_put(a, t, name);
+
+    v->kind = 't';
+    v->integer = flag;
+}
+
+void mq_table_remove(struct mq_table *t, const char *name)
+{
+    size_t i, kept = 0;
+
+    for (i = 0; i < t->n; i++)
+        if (strcmp(t->fields[i].name, name) != 0)
+            t->fields[kept++] = t->fields[i];
+    t->n = kept;
+}
+
+static void copy_table(struct arena *a, struct mq_table *to, const struct mq_table *from);
+
+static void copy_value(struct arena *a, struct mq_value *to, const struct mq_value *from)
+{
+    size_t i;
+
+    *to = *from;
+    if (from->kind == 'S' || from->kind == 'x') {
+        to->text.data = arena_strndup(a, from->text.data, from->text.len);
+    } else if (from->kind == 'F') {
+        copy_table(a, &to->table, &from->table);
+    } else if (from->kind == 'A') {
+        to->array.items = arena_alloc(a, from->array.n * sizeof(*to->array.items));
+        for (i = 0; i < from->array.n; i++)
+            copy_value(a, &to->array.items[i], &from->array.items[i]);
+    }
+}
+
+static void copy_table(struct arena *a, struct mq_table *to, const struct mq_table *from)
+{
+    size_t i;
+
+    to->n = from->n;
+    to->room = from->n + 12; /* a dead letter adds about as many headers */
+    to->fields = arena_alloc(a, to->room * sizeof(*to->fields));
+    for (i = 0; i < from->n; i++) {
+        to->fields[i].name = arena_strdup(a, from->fields[i].name);
+        copy_value(a, &to->fields[i].value, &from->fields[i].value);
+    }
+}
+
+void mq_message_copy(struct arena *a, struct mq_message *to, const struct mq_message *from)
+{
+    *to = *from;
+    to->exchange = arena_strdup(a, from->exchange);
+    to->routing_key = arena_strdup(a, from->routing_key);
+    to->content_type = arena_strdup(a, from->content_type);
+    to->content_encoding = arena_strdup(a, from->content_encoding);
+    to->correlation_id = arena_strdup(a, from->correlation_id);
+    to->reply_to = arena_strdup(a, from->reply_to);
+    to->expiration = arena_strdup(a, from->expiration);
+    to->message_id = arena_strdup(a, from->message_id);
+    to->type = arena_strdup(a, from->type);
+    to->user_id = arena_strdup(a, from->user_id);
+    to->app_id = arena_strdup(a, from->app_id);
+    copy_table(a, &to->headers, &from->headers);
+    to->body = arena_strndup(a, from->body, from->body_len);
+}
+
+/* ---- from rabbitmq-c's structs to ours ---- */
+
+static char *string_in(struct arena *a, amqp_bytes_t b)
+{
+    return arena_strndup(a, b.len ? b.bytes : "", b.len);
+}
+
+static void table_in(struct arena *a, struct mq_table *to, const amqp_table_t *from, int depth);
+
+static void value_in(struct arena *a, struct mq_value *to, const amqp_field_value_t *from,
+                     int depth)
+{
+    int i;
+
+    to->kind = (char)from->kind;
+    switch (from->kind) {
+    case AMQP_FIELD_KIND_BOOLEAN:
+        to->integer = from->value.boolean != 0;
+        break;
+    case AMQP_FIELD_KIND_I8:
+        to->integer = from->value.i8;
+        break;
+    case AMQP_FIELD_KIND_U8:
+        to->integer = from->value.u8;
+        break;
+    case AMQP_FIELD_KIND_I16:
+        to->integer = from->value.i16;
+        break;
+    case AMQP_FIELD_KIND_U16:
+        to->integer = from->value.u16;
+        break;
+    case AMQP_FIELD_KIND_I32:
+        to->integer = from->value.i32;
+        break;
+    case AMQP_FIELD_KIND_U32:
+        to->integer = from->value.u32;
+        break;
+    case AMQP_FIELD_KIND_I64:
+        to->integer = from->value.i64;
+        break;
+    case AMQP_FIELD_KIND_U64:
+    case AMQP_FIELD_KIND_TIMESTAMP:
+        to->integer = (int64_t)from->value.u64;
+        break;
+    case AMQP_FIELD_KIND_F32:
+        to->real = (double)from->value.f32;
+        break;
+    case AMQP_FIELD_KIND_F64:
+        to->real = from->value.f64;
+        break;
+    case AMQP_FIELD_KIND_DECIMAL:
+        to->integer = from->value.decimal.value;
+        to->scale = from->value.decimal.decimals;
+        break;
+    case AMQP_FIELD_KIND_UTF8:
+    case AMQP_FIELD_KIND_BYTES:
+        to->text.data = string_in(a, from->value.bytes);
+        to->text.len = from->value.bytes.len;
+        break;
+    case AMQP_FIELD_KIND_TABLE:
+        table_in(a, &to->table, &from->value.table, depth + 1);
+        break;
+    case AMQP_FIELD_KIND_ARRAY:
+        if (depth >= TABLE_DEPTH_MAX)
+            break;
+        to->array.n = (size_t)from->value.array.num_entries;
+        to->array.items = arena_alloc(a, to->array.n * sizeof(*to->array.items));
+        for (i = 0; i < from->value.array.num_entries; i++)
+            value_in(a, &to->array.items[i], &from->value.array.entries[i], depth + 1);
+        break;
+    default:
+        to->kind = 'V';
+    }
+}
+
+static void table_in(struct arena *a, struct mq_table *to, const amqp_table_t *from, int depth)
+{
+    int i;
+
+    if (depth >= TABLE_DEPTH_MAX)
+        return;
+    to->n = to->room = (size_t)from->num_entries;
+    to->fields = arena_alloc(a, to->n * sizeof(*to->fields));
+    for (i = 0; i < from->num_entries; i++) {
+        to->fields[i].name = string_in(a, from->entries[i].key);
+        value_in(a, &to->fields[i].value, &from->entries[i].value, depth);
+    }
+}
+
+static void message_in(struct arena *a, struct mq_message *m, const amqp_basic_properties_t *p)
+{
+    amqp_flags_t have = p->_flags;
+
+    if (have & AMQP_BASIC_CONTENT_TYPE_FLAG)
+        m->content_type = string_in(a, p->content_type);
+    if (have & AMQP_BASIC_CONTENT_ENCODING_FLAG)
+        m->content_encoding = string_in(a, p->content_encoding);
+    if (have & AMQP_BASIC_HEADERS_FLAG)
+        table_in(a, &m->headers, &p->headers, 0);
+    if (have & AMQP_BASIC_DELIVERY_MODE_FLAG)
+        m->delivery_mode = p->delivery_mode;
+    if (have & AMQP_BASIC_PRIORITY_FLAG)
+        m->priority = p->priority;
+    if (have & AMQP_BASIC_CORRELATION_ID_FLAG)
+        m->correlation_id = string_in(a, p->correlation_id);
+    if (have & AMQP_BASIC_REPLY_TO_FLAG)
+        m->reply_to = string_in(a, p->reply_to);
+    if (have & AMQP_BASIC_EXPIRATION_FLAG)
+        m->expiration = string_in(a, p->expiration);
+    if (have & AMQP_BASIC_MESSAGE_ID_FLAG)
+        m->message_id = string_in(a, p->message_id);
+    if (have & AMQP_BASIC_TIMESTAMP_FLAG)
+        m->timestamp = p->timestamp;
+    if (have & AMQP_BASIC_TYPE_FLAG)
+        m->type = string_in(a, p->type);
+    if (have & AMQP_BASIC_USER_ID_FLAG)
+        m->user_id = string_in(a, p->user_id);
+    if (have & AMQP_BASIC_APP_ID_FLAG)
+        m->app_id = string_in(a, p->app_id);
+}
+
+/* ---- from our structs to rabbitmq-c's ---- */
+
+static amqp_bytes_t bytes(const char *s)
+{
+    return s ? amqp_cstring_bytes(s) : amqp_empty_bytes;
+}
+
+static void table_out(struct arena *a, amqp_table_t *to, const struct mq_table *from);
+
+static void value_out(struct arena *a, amqp_field_value_t *to, const struct mq_value *from)
+{
+    size_t i;
+
+    to->kind = (uint8_t)from->kind;
+    switch (from->kind) {
+    case AMQP_FIELD_KIND_BOOLEAN:
+        to->value.boolean = from->integer != 0;
+        break;
+    case AMQP_FIELD_KIND_I8:
+        to->value.i8 = (int8_t)from->integer;
+        break;
+    case AMQP_FIELD_KIND_U8:
+        to->value.u8 = (uint8_t)from->integer;
+        break;
+    case AMQP_FIELD_KIND_I16:
+        to->value.i16 = (int16_t)from->integer;
+        break;
+    case AMQP_FIELD_KIND_U16:
+        to->value.u16 = (uint16_t)from->integer;
+        break;
+    case AMQP_FIELD_KIND_I32:
+        to->value.i32 = (int32_t)from->integer;
+        break;
+    case AMQP_FIELD_KIND_U32:
+        to->value.u32 = (uint32_t)from->integer;
+        break;
+    case AMQP_FIELD_KIND_I64:
+        to->value.i64 = from->integer;
+        break;
+    case AMQP_FIELD_KIND_U64:
+    case AMQP_FIELD_KIND_TIMESTAMP:
+        to->value.u64 = (uint64_t)from->integer;
+        break;
+    case AMQP_FIELD_KIND_F32:
+        to->value.f32 = (float)from->real;
+        break;
+    case AMQP_FIELD_KIND_F64:
+        to->value.f64 = from->real;
+        break;
+    case AMQP_FIELD_KIND_DECIMAL:
+        to->value.decimal.value = (uint32_t)from->integer;
+        to->value.decimal.decimals = from->scale;
+        break;
+    case AMQP_FIELD_KIND_UTF8:
+    case AMQP_FIELD_KIND_BYTES:
+        to->value.bytes.bytes = (void *)(uintptr_t)from->text.data;
+        to->value.bytes.len = from->text.len;
+        break;
+    case AMQP_FIELD_KIND_TABLE:
+        table_out(a, &to->value.table, &from->table);
+        break;
+    case AMQP_FIELD_KIND_ARRAY:
+        to->value.array.num_entries = (int)from->array.n;
+        to->value.array.entries = arena_alloc(a, from->array.n * sizeof(amqp_field_value_t));
+        for (i = 0; i < from->array.n; i++)
+            value_out(a, &to->value.array.entries[i], &from->array.items[i]);
+        break;
+    default:
+        to->kind = AMQP_FIELD_KIND_VOID;
+    }
+}
+
+static void table_out(struct arena *a, amqp_table_t *to, const struct mq_table *from)
+{
+    size_t i;
+
+    to->num_entries = (int)from->n;
+    to->entries = arena_alloc(a, from->n * sizeof(*to->entries));
+    for (i = 0; i < from->n; i++) {
+        to->entries[i].key = bytes(from->fields[i].name);
+        value_out(a, &to->entries[i].value, &from->fields[i].value);
+    }
+}
+
+static void set_bytes(amqp_basic_properties_t *p, amqp_bytes_t *field, amqp_flags_t flag,
+                      const char *text)
+{
+    if (!text)
+        return;
+    *field = bytes(text);
+    p->_flags |= flag;
+}
+
+static void message_out(struct arena *a, amqp_basic_properties_t *p, const struct mq_message *m)
+{
+    memset(p, 0, sizeof(*p));
+    set_bytes(p, &p->content_type, AMQP_BASIC_CONTENT_TYPE_FLAG, m->content_type);
+    set_bytes(p, &p->content_encoding, AMQP_BASIC_CONTENT_ENCODING_FLAG, m->content_encoding);
+    set_bytes(p, &p->correlation_id, AMQP_BASIC_CORRELATION_ID_FLAG, m->correlation_id);
+    set_bytes(p, &p->reply_to, AMQP_BASIC_REPLY_TO_FLAG, m->reply_to);
+    set_bytes(p, &p->expiration, AMQP_BASIC_EXPIRATION_FLAG, m->expiration);
+    set_bytes(p, &p->message_id, AMQP_BASIC_MESSAGE_ID_FLAG, m->message_id);
+    set_bytes(p, &p->type, AMQP_BASIC_TYPE_FLAG, m->type);
+    set_bytes(p, &p->user_id, AMQP_BASIC_USER_ID_FLAG, m->user_id);
+    set_bytes(p, &p->app_id, AMQP_BASIC_APP_ID_FLAG, m->app_id);
+    if (m->headers.n) {
+        table_out(a, &p->headers, &m->headers);
+        p->_flags |= AMQP_BASIC_HEADERS_FLAG;
+    }
+    if (m->delivery_mode) {
+        p->delivery_mode = m->delivery_mode;
+        p->_flags |= AMQP_BASIC_DELIVERY_MODE_FLAG;
+    }
+    if (m->priority) {
+        p->priority = m->priority;
+        p->_flags |= AMQP_BASIC_PRIORITY_FLAG;
+    }
+    if (m->timestamp) {
+        p->timestamp = m->timestamp;
+        p->_flags |= AMQP_BASIC_TIMESTAMP_FLAG;
+    }
+}
+
+/* ---- addresses ---- */
+
+int mq_address_parse(const char *url, struct mq_address *out, struct err *e)
+{
+    struct amqp_connection_info info;
+    char *copy = mem_strdup(url);
+    int code;
+
+    memset(out, 0, sizeof(*out));
+    amqp_default_connection_info(&info);
+    code = amqp_parse_url(copy, &info);
+    if (code != AMQP_STATUS_OK || !*info.host) {
+        free(copy);
+        /* The URL may hold a password and is not shown. */
+        return err_set(e, ERR_FATAL, 500,
+                       "RABBITMQ_URL is not amqp[s]://user:password@host:port/vhost");
+    }
+    out->user = mem_strdup(info.user);
+    out->password = mem_strdup(info.password);
+    out->host = mem_strdup(info.host);
+    out->vhost = mem_strdup(*info.vhost ? info.vhost : "/");
+    out->port = info.port;
+    out->tls = info.ssl != 0;
+    free(copy);
+    return 0;
+}
+
+void mq_address_free(struct mq_address *a)
+{
+    free(a->user);
+    free(a->password);
+    free(a->host);
+    free(a->vhost);
+    memset(a, 0, sizeof(*a));
+}
+
+/* ---- the codec ---- */
+
+struct codec *codec_new(size_t message_max)
+{
+    struct codec *c = mem_alloc(sizeof(*c));
+    int i;
+
+    c->state = amqp_new_connection();
+    if (!c->state)
+        abort();
+    c->message_max = message_max;
+    c->given_channel = -1;
+    for (i = 0; i < CHANNELS; i++)
+        buf_init(&c->assembly[i].body, message_max);
+    codec_set_frame_max(c, FRAME_MAX);
+    return c;
+}
+
+void codec_free(struct codec *c)
+{
+    int i;
+
+    if (!c)
+        return;
+    for (i = 0; i < CHANNELS; i++)
+        buf_free(&c->assembly[i].body);
+    arena_free(c->given);
+    free(c->scratch);
+    amqp_destroy_connection(c->state);
+    free(c);
+}
+
+void codec_set_frame_max(struct codec *c, int size)
+{
+    c->frame_max = size;
+    c->scratch = mem_resize(c->scratch, (size_t)size);
+    if (amqp_tune_connection(c->state, CHANNELS, size, 0) != AMQP_STATUS_OK)
+        abort(); /* out of memory */
+}
+
+static void close_in(struct codec *c, struct codec_in *in, enum codec_kind kind, uint16_t code,
+                     amqp_bytes_t text)
+{
+    in->kind = kind;
+    in->code = code;
+    in->text = string_in(c->given, text);
+}
+
+static void start_in(struct codec *c, struct codec_in *in, const amqp_connection_start_t *m)
+{
+    struct mq_table properties = {0};
+    char *mechanisms = string_in(c->given, m->mechanisms), *word;
+
+    in->kind = CODEC_START;
+    while ((word = strsep(&mechanisms, " ")))
+        if (strcmp(word, "PLAIN") == 0)
+            in->plain = true;
+    table_in(c->given, &properties, &m->server_properties, 0);
+    in->version = mq_table_string(&properties, "version");
+    if (!in->version)
+        in->version = "";
+}
+
+/* Methods that carry something to look at. Returns false for all others. */
+static bool method_in(struct codec *c, struct codec_in *in, const amqp_method_t *method)
+{
+    const union {
+        const void *any;
+        const amqp_connection_tune_t *tune;
+        const amqp_connection_close_t *close;
+        const amqp_connection_blocked_t *blocked;
+        const amqp_channel_close_t *channel_close;
+        const amqp_channel_flow_t *flow;
+        const amqp_queue_declare_ok_t *declared;
+        const amqp_basic_cancel_t *cancel;
+        const amqp_basic_ack_t *ack;
+        const amqp_basic_nack_t *nack;
+    } m = {.any = method->decoded};
+
+    switch (method->id) {
+    case AMQP_CONNECTION_START_METHOD:
+        start_in(c, in, method->decoded);
+        return true;
+    case AMQP_CONNECTION_TUNE_METHOD:
+        in->kind = CODEC_TUNE;
+        in->channel_max = m.tune->channel_max;
+        in->frame_max = m.tune->frame_max > FRAME_MAX ? FRAME_MAX : (int)m.tune->frame_max;
+        in->heartbeat = m.tune->heartbeat;
+        return true;
+    case AMQP_CONNECTION_CLOSE_METHOD:
+        close_in(c, in, CODEC_CLOSE, m.close->reply_code, m.close->reply_text);
+        return true;
+    case AMQP_CONNECTION_BLOCKED_METHOD:
+        close_in(c, in, CODEC_BLOCKED, 0, m.blocked->reason);
+        return true;
+    case AMQP_CHANNEL_CLOSE_METHOD:
+        close_in(c, in, CODEC_CHANNEL_CLOSE, m.channel_close->reply_code,
+                 m.channel_close->reply_text);
+        return true;
+    case AMQP_CHANNEL_FLOW_METHOD:
+        in->kind = CODEC_CHANNEL_FLOW;
+        in->flag = m.flow->active != 0;
+        return true;
+    case AMQP_QUEUE_DECLARE_OK_METHOD:
+        in->kind = CODEC_REPLY;
+        in->messages = m.declared->message_count;
+        in->consumers = m.declared->consumer_count;
+        return true;
+    case AMQP_BASIC_CANCEL_METHOD:
+        close_in(c, in, CODEC_CANCEL, 0, m.cancel->consumer_tag);
+        return true;
+    case AMQP_BASIC_ACK_METHOD:
+        in->kind = CODEC_ACK;
+        in->tag = m.ack->delivery_tag;
+        in->flag = m.ack->multiple != 0;
+        return true;
+    case AMQP_BASIC_NACK_METHOD:
+        in->kind = CODEC_NACK;
+        in->tag = m.nack->delivery_tag;
+        in->flag = m.nack->multiple != 0;
+        return true;
+    default:
+        return false;
+    }
+}
+
+/* Methods whose number says it all. */
+static enum codec_kind plain_kind(amqp_method_number_t id)
+{
+    switch (id) {
+    case AMQP_CONNECTION_OPEN_OK_METHOD:
+        return CODEC_OPEN_OK;
+    case AMQP_CONNECTION_CLOSE_OK_METHOD:
+        return CODEC_CLOSE_OK;
+    case AMQP_CONNECTION_UNBLOCKED_METHOD:
+        return CODEC_UNBLOCKED;
+    case AMQP_CHANNEL_OPEN_OK_METHOD:
+    case AMQP_CHANNEL_CLOSE_OK_METHOD:
+    case AMQP_EXCHANGE_DECLARE_OK_METHOD:
+    case AMQP_QUEUE_BIND_OK_METHOD:
+    case AMQP_QUEUE_DELETE_OK_METHOD:
+    case AMQP_BASIC_QOS_OK_METHOD:
+    case AMQP_BASIC_CONSUME_OK_METHOD:
+    case AMQP_BASIC_CANCEL_OK_METHOD:
+    case AMQP_CONFIRM_SELECT_OK_METHOD:
+        return CODEC_REPLY;
+    default:
+        return CODEC_OTHER;
+    }
+}
+
+static void finish_message(struct codec *c, struct assembly *s, struct codec_in *in)
+{
+    const amqp_basic_deliver_t *deliver;
+    const amqp_basic_return_t *returned;
+
+    if (s->kind == CODEC_DELIVER) {
+        deliver = s->method.decoded;
+        in->text = string_in(c->given, deliver->consumer_tag);
+        in->tag = deliver->delivery_tag;
+        in->flag = deliver->redelivered != 0;
+        in->message.exchange = string_in(c->given, deliver->exchange);
+        in->message.routing_key = string_in(c->given, deliver->routing_key);
+    } else {
+        returned = s->method.decoded;
+        in->code = returned->reply_code;
+        in->text = string_in(c->given, returned->reply_text);
+        in->message.exchange = string_in(c->given, returned->exchange);
+        in->message.routing_key = string_in(c->given, returned->routing_key);
+    }
+    message_in(c->given, &in->message, s->properties);
+    in->message.body = s->body.data ? s->body.data : "";
+    in->message.body_len = s->body.len;
+    in->oversized = s->oversized;
+    in->kind = s->kind;
+    s->kind = CODEC_NOTHING;
+}
+
+static int take_method(struct codec *c, struct assembly *s, const amqp_frame_t *frame,
+                       struct codec_in *in, struct err *e)
+{
+    const amqp_method_t *method = &frame->payload.method;
+
+    if (s->kind != CODEC_NOTHING)
+        return err_set(e, ERR_RETRY, 503, "the broker sent a method in the middle of a message");
+    if (method->id == AMQP_BASIC_DELIVER_METHOD || method->id == AMQP_BASIC_RETURN_METHOD) {
+        s->kind = method->id == AMQP_BASIC_DELIVER_METHOD ? CODEC_DELIVER : CODEC_RETURN;
+        s->method = *method;
+        s->properties = NULL;
+        return 0;
+    }
+    c->given_channel = frame->channel;
+    if (!method_in(c, in, method))
+        in->kind = plain_kind(method->id);
+    return 0;
+}
+
+static int take_header(struct codec *c, struct assembly *s, const amqp_frame_t *frame,
+                       struct codec_in *in, struct err *e)
+{
+    if (s->kind == CODEC_NOTHING || s->properties ||
+        frame->payload.properties.class_id != AMQP_BASIC_CLASS)
+        return err_set(e, ERR_RETRY, 503, "the broker sent a message header out of place");
+    s->properties = frame->payload.properties.decoded;
+    s->size = frame->payload.properties.body_size;
+    s->got = 0;
+    s->oversized = s->size > c->message_max;
+    buf_clear(&s->body);
+    if (s->size == 0) {
+        c->given_channel = frame->channel;
+        finish_message(c, s, in);
+    }
+    return 0;
+}
+
+static int take_body(struct codec *c, struct assembly *s, const amqp_frame_t *frame,
+                     struct codec_in *in, struct err *e)
+{
+    amqp_bytes_t part = frame->payload.body_fragment;
+
+    if (s->kind == CODEC_NOTHING || !s->properties || part.len > s->size - s->got)
+        return err_set(e, ERR_RETRY, 503, "the broker sent more of a message than it announced");
+    if (!s->oversized && buf_add(&s->body, part.bytes, part.len))
+        return err_set(e, ERR_RETRY, 503, "a message outgrew its limit");
+    s->got += part.len;
+    if (s->got == s->size) {
+        c->given_channel = frame->channel;
+        finish_message(c, s, in);
+    }
+    return 0;
+}
+
+static int take_frame(struct codec *c, struct assembly *s, const amqp_frame_t *frame,
+                      struct codec_in *in, struct err *e)
+{
+    switch (frame->frame_type) {
+    case AMQP_FRAME_METHOD:
+        return take_method(c, s, frame, in, e);
+    case AMQP_FRAME_HEADER:
+        return take_header(c, s, frame, in, e);
+    case AMQP_FRAME_BODY:
+        return take_body(c, s, frame, in, e);
+    default:
+        c->given_channel = frame->channel;
+        in->kind = CODEC_HEARTBEAT;
+        return 0;
+    }
+}
+
+/* Give back what the last codec_in pointed to. A message under way keeps its channel's pool. */
+static void release_given(struct codec *c)
+{
+    if (c->given_channel >= 0) {
+        amqp_maybe_release_buffers_on_channel(c->state, (amqp_channel_t)c->given_channel);
+        c->given_channel = -1;
+        arena_free(c->given);
+        c->given = NULL;
+    }
+    if (!c->given)
+        c->given = arena_new();
+}
+
+int codec_next(struct codec *c, const char *data, size_t n, size_t *used, struct codec_in *in,
+               struct err *e)
+{
+    amqp_bytes_t input = {.len = n, .bytes = (void *)(uintptr_t)data};
+    amqp_frame_t frame;
+    struct assembly *s;
+    int taken;
+
+    memset(in, 0, sizeof(*in));
+    *used = 0;
+    release_given(c);
+    while (in->kind == CODEC_NOTHING && input.len > 0) {
+        taken = amqp_handle_input(c->state, input, &frame);
+        if (taken < 0)
+            return err_set(e, ERR_RETRY, 503, "the broker sent what is not AMQP 0-9-1: %s",
+                           amqp_error_string2(taken));
+        *used += (size_t)taken;
+        input.bytes = (char *)input.bytes + taken;
+        input.len -= (size_t)taken;
+        if (frame.frame_type == 0)
+            continue; /* the frame is not complete yet */
+        if (frame.frame_type == PROTOCOL_HEADER)
+            return err_set(e, ERR_RETRY, 503, "the broker speaks another version of AMQP");
+        if (frame.channel >= CHANNELS)
+            return err_set(e, ERR_RETRY, 503, "the broker used a channel that is not open");
+        s = &c->assembly[frame.channel];
+        in->channel = frame.channel;
+        if (take_frame(c, s, &frame, in, e))
+            return -1;
+    }
+    return 0;
+}
+
+/* ---- frames out ---- */
+
+static int put_frame(struct buf *out, uint8_t type, uint16_t channel, const void *payload, size_t n)
+{
+    const unsigned char head[7] = {type,
+                                   (unsigned char)(channel >> 8),
+                                   (unsigned char)channel,
+                                   (unsigned char)(n >> 24),
+                                   (unsigned char)(n >> 16),
+                                   (unsigned char)(n >> 8),
+                                   (unsigned char)n};
+
+    if (out->max - out->len < n + FRAME_OVERHEAD)
+        return -1;
+    buf_add(out, head, sizeof(head));
+    buf_add(out, payload, n);
+    return buf_add(out, "\xce", 1);
+}
+
+static int put_method(struct codec *c, struct buf *out, uint16_t channel, amqp_method_number_t id,
+                      void *method)
+{
+    amqp_bytes_t to = {.len = (size_t)c->frame_max - FRAME_OVERHEAD - 4, .bytes = c->scratch + 4};
+    int n = amqp_encode_method(id, method, to);
+
+    if (n < 0)
+        return -1;
+    c->scratch[0] = (char)(id >> 24);
+    c->scratch[1] = (char)(id >> 16);
+    c->scratch[2] = (char)(id >> 8);
+    c->scratch[3] = (char)id;
+    return put_frame(out, AMQP_FRAME_METHOD, channel, c->scratch, (size_t)n + 4);
+}
+
+int codec_put_protocol(struct buf *out)
+{
+    return buf_add(out, "AMQP\0\0\x09\x01", 8);
+}
+
+int codec_put_heartbeat(struct codec *c, struct buf *out)
+{
+    (void)c;
+    return put_frame(out, AMQP_FRAME_HEARTBEAT, 0, "", 0);
+}
+
+int codec_put_start_ok(struct codec *c, struct buf *out, const struct mq_address *who,
+                       const char *connection_name, const char *version)
+{
+    static const char *const capabilities[] = {"consumer_cancel_notify", "connection.blocked",
+                                               "publisher_confirms", "basic.nack",
+                                               "authentication_failure_close"};
+    struct arena *a = arena_new();
+    struct mq_table properties = {0}, can = {0};
+    size_t i, user = strlen(who->user), password = strlen(who->password);
+    char *response = arena_alloc(a, user + password + 2);
+    amqp_connection_start_ok_t m = {.mechanism = bytes("PLAIN"),
+                                    .locale = bytes("en_US"),
+                                    .response = {.len = user + password + 2, .bytes = response}};
+    int failed;
+
+    memcpy(response + 1, who->user, user);
+    memcpy(response + 2 + user, who->password, password);
+    mq_table_put_string(a, &properties, "product", "chatfleet");
+    mq_table_put_string(a, &properties, "version", version);
+    mq_table_put_string(a, &properties, "connection_name", connection_name);
+    for (i = 0; i < sizeof(capabilities) / sizeof(capabilities[0]); i++)
+        mq_table_put_bool(a, &can, capabilities[i], true);
+    *table_put(a, &properties, "capabilities") = (struct mq_value){.kind = 'F', .table = can};
+    table_out(a, &m.client_properties, &properties);
+    failed = put_method(c, out, 0, AMQP_CONNECTION_START_OK_METHOD, &m);
+    arena_free(a);
+    return failed;
+}
+
+int codec_put_tune_ok(struct codec *c, struct buf *out, int channel_max, int frame_max,
+                      int heartbeat)
+{
+    amqp_connection_tune_ok_t m = {.channel_max = (uint16_t)channel_max,
+                                   .frame_max = (uint32_t)frame_max,
+                                   .heartbeat = (uint16_t)heartbeat};
+
+    return put_method(c, out, 0, AMQP_CONNECTION_TUNE_OK_METHOD, &m);
+}
+
+int codec_put_open(struct codec *c, struct buf *out, const char *vhost)
+{
+    amqp_connection_open_t m = {.virtual_host = bytes(vhost)};
+
+    return put_method(c, out, 0, AMQP_CONNECTION_OPEN_METHOD, &m);
+}
+
+int codec_put_close(struct codec *c, struct buf *out, const char *why)
+{
+    amqp_connection_close_t m = {.reply_code = 200, .reply_text = bytes(why)};
+
+    return put_method(c, out, 0, AMQP_CONNECTION_CLOSE_METHOD, &m);
+}
+
+int codec_put_close_ok(struct codec *c, struct buf *out)
+{
+    amqp_connection_close_ok_t m = {0};
+
+    return put_method(c, out, 0, AMQP_CONNECTION_CLOSE_OK_METHOD, &m);
+}
+
+int codec_put_channel_open(struct codec *c, struct buf *out, uint16_t channel)
+{
+    amqp_channel_open_t m = {0};
+
+    return put_method(c, out, channel, AMQP_CHANNEL_OPEN_METHOD, &m);
+}
+
+int codec_put_channel_close_ok(struct codec *c, struct buf *out, uint16_t channel)
+{
+    amqp_channel_close_ok_t m = {0};
+
+    return put_method(c, out, channel, AMQP_CHANNEL_CLOSE_OK_METHOD, &m);
+}
+
+int codec_put_flow_ok(struct codec *c, struct buf *out, uint16_t channel, bool active)
+{
+    amqp_channel_flow_ok_t m = {.active = active};
+
+    return put_method(c, out, channel, AMQP_CHANNEL_FLOW_OK_METHOD, &m);
+}
+
+int codec_put_confirm_select(struct codec *c, struct buf *out, uint16_t channel)
+{
+    amqp_confirm_select_t m = {0};
+
+    return put_method(c, out, channel, AMQP_CONFIRM_SELECT_METHOD, &m);
+}
+
+int codec_put_exchange_declare(struct codec *c, struct buf *out, uint16_t channel, const char *name,
+                               const char *type, bool passive, bool durable)
+{
+    amqp_exchange_declare_t m = {
+        .exchange = bytes(name), .type = bytes(type), .passive = passive, .durable = durable};
+
+    return put_method(c, out, channel, AMQP_EXCHANGE_DECLARE_METHOD, &m);
+}
+
+int codec_put_queue_declare(struct codec *c, struct buf *out, uint16_t channel, const char *name,
+                            bool passive, bool durable, bool exclusive,
+                            const struct mq_table *arguments)
+{
+    amqp_queue_declare_t m = {
+        .queue = bytes(name), .passive = passive, .durable = durable, .exclusive = exclusive};
+    struct arena *a = arena_new();
+    int failed;
+
+    if (arguments)
+        table_out(a, &m.arguments, arguments);
+    failed = put_method(c, out, channel, AMQP_QUEUE_DECLARE_METHOD, &m);
+    arena_free(a);
+    return failed;
+}
+
+int codec_put_queue_bind(struct codec *c, struct buf *out, uint16_t channel, const char *queue,
+                         const char *exchange, const char *key)
+{
+    amqp_queue_bind_t m = {
+        .queue = bytes(queue), .exchange = bytes(exchange), .routing_key = bytes(key)};
+
+    return put_method(c, out, channel, AMQP_QUEUE_BIND_METHOD, &m);
+}
+
+int codec_put_queue_delete(struct codec *c, struct buf *out, uint16_t channel, const char *name)
+{
+    amqp_queue_delete_t m = {.queue = bytes(name)};
+
+    return put_method(c, out, channel, AMQP_QUEUE_DELETE_METHOD, &m);
+}
+
+int codec_put_qos(struct codec *c, struct buf *out, uint16_t channel, uint16_t prefetch)
+{
+    amqp_basic_qos_t m = {.prefetch_count = prefetch};
+
+    return put_method(c, out, channel, AMQP_BASIC_QOS_METHOD, &m);
+}
+
+int codec_put_consume(struct codec *c, struct buf *out, uint16_t channel, const char *queue,
+                      const char *tag, bool no_ack)
+{
+    amqp_basic_consume_t m = {.queue = bytes(queue), .consumer_tag = bytes(tag), .no_ack = no_ack};
+
+    return put_method(c, out, channel, AMQP_BASIC_CONSUME_METHOD, &m);
+}
+
+int codec_put_cancel(struct codec *c, struct buf *out, uint16_t channel, const char *tag)
+{
+    amqp_basic_cancel_t m = {.consumer_tag = bytes(tag)};
+
+    return put_method(c, out, channel, AMQP_BASIC_CANCEL_METHOD, &m);
+}
+
+int codec_put_ack(struct codec *c, struct buf *out, uint16_t channel, uint64_t tag, bool multiple)
+{
+    amqp_basic_ack_t m = {.delivery_tag = tag, .multiple = multiple};
+
+    return put_method(c, out, channel, AMQP_BASIC_ACK_METHOD, &m);
+}
+
+int codec_put_nack(struct codec *c, struct buf *out, uint16_t channel, uint64_t tag, bool requeue)
+{
+    amqp_basic_nack_t m = {.delivery_tag = tag, .requeue = requeue};
+
+    return put_method(c, out, channel, AMQP_BASIC_NACK_METHOD, &m);
+}
+
+/* The content header: class, weight, body size, properties. Returns its length or -1. */
+static int encode_header(struct codec *c, const struct mq_message *m)
+{
+    amqp_bytes_t to = {.len = (size_t)c->frame_max - FRAME_OVERHEAD - 12, .bytes = c->scratch + 12};
+    struct arena *a = arena_new();
+    amqp_basic_properties_t properties;
+    int i, n;
+
+    message_out(a, &properties, m);
+    n = amqp_encode_properties(AMQP_BASIC_CLASS, &properties, to);
+    arena_free(a);
+    if (n < 0)
+        return -1;
+    memset(c->scratch, 0, 4);
+    c->scratch[1] = AMQP_BASIC_CLASS;
+    for (i = 0; i < 8; i++)
+        c->scratch[4 + i] = (char)((uint64_t)m->body_len >> (56 - 8 * i));
+    return n + 12;
+}
+
+int codec_put_publish(struct codec *c, struct buf *out, uint16_t channel,
+                      const struct mq_message *m, bool mandatory, struct err *e)
+{
+    amqp_basic_publish_t method = {.exchange = bytes(m->exchange),
+                                   .routing_key = bytes(m->routing_key),
+                                   .mandatory = mandatory};
+    size_t before = out->len, part, sent;
+    int n;
+
+    if (put_method(c, out, channel, AMQP_BASIC_PUBLISH_METHOD, &method))
+        goto err;
+    n = encode_header(c, m);
+    if (n < 0 || put_frame(out, AMQP_FRAME_HEADER, channel, c->scratch, (size_t)n))
+        goto err;
+    for (sent = 0; sent < m->body_len; sent += part) {
+        part = m->body_len - sent;
+        if (part > (size_t)c->frame_max - FRAME_OVERHEAD)
+            part = (size_t)c->frame_max - FRAME_OVERHEAD;
+        if (put_frame(out, AMQP_FRAME_BODY, channel, m->body + sent, part))
+            goto err;
+    }
+    return 0;
+err:
+    out->len = before;
+    return err_set(e, ERR_REJECT, 413, "the message and its headers do not fit into AMQP frames");
+}

@@ -1,0 +1,613 @@
+#include "common/io/mq_internal.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/base/log.h"
+
+enum { REOPEN_MS = 500 };
+
+/* A synchronous method that waits for its answer. */
+struct request {
+    struct request *next;
+    mq_reply_cb *cb;
+    void *arg;
+};
+
+/* A message that waits for its confirm. */
+struct pending {
+    mq_outcome_cb *cb;
+    void *arg;
+    uint64_t mark; /* of a mandatory message, to know it again when it comes back; else 0 */
+    bool returned;
+    bool done; /* confirmed before an older one */
+};
+
+struct mq_consumer {
+    struct mq_consumer *next;
+    struct mq_channel *channel;
+    struct mq_consumer_events events;
+    void *arg;
+    bool no_ack;
+    mq_reply_cb *cancelled;
+    void *cancelled_arg;
+    char tag[16];
+};
+
+enum channel_state { CHANNEL_SHUT, CHANNEL_OPENING, CHANNEL_OPEN };
+
+struct mq_channel {
+    struct mq_channel *next;
+    struct mq *mq;
+    uint16_t number;
+    bool confirms;
+    struct mq_channel_events events;
+    void *arg;
+    enum channel_state state;
+    bool stopped; /* by channel.flow */
+    unsigned epoch;
+    struct timer *reopen;
+
+    struct request *requests, **requests_end;
+    struct mq_consumer *consumers;
+    unsigned last_consumer;
+
+    /* Confirms: a ring of the publishes first..last, by their tag. */
+    struct pending *pending;
+    size_t pending_room; /* a power of two */
+    uint64_t first, last;
+    int64_t base; /* what mq_publish() returned before this epoch */
+
+    /* Acks: which of the deliveries floor+1..delivered may be told as "all up to here". */
+    char *settled; /* ring of: 0 open, 'a' ack to be sent, '-' nothing to send */
+    size_t settled_room;
+    uint64_t floor, delivered;
+    bool flush_set;
+    struct timer *ack_timer;
+};
+
+bool mq_channel_is_open(const struct mq_channel *ch)
+{
+    return ch->state == CHANNEL_OPEN;
+}
+
+unsigned mq_channel_epoch(const struct mq_channel *ch)
+{
+    return ch->epoch;
+}
+
+size_t mq_unconfirmed(const struct mq_channel *ch)
+{
+    return (size_t)(ch->last - ch->first + 1);
+}
+
+/* ---- synchronous methods ---- */
+
+static void expect(struct mq_channel *ch, mq_reply_cb *cb, void *arg)
+{
+    struct request *r = mem_alloc(sizeof(*r));
+
+    r->cb = cb;
+    r->arg = arg;
+    *ch->requests_end = r;
+    ch->requests_end = &r->next;
+    mq_flush_later(ch->mq);
+}
+
+/* Is the channel open? If not, the caller is answered with an error. */
+static bool usable(struct mq_channel *ch, mq_reply_cb *cb, void *arg)
+{
+    struct err e;
+
+    if (ch->state == CHANNEL_OPEN)
+        return true;
+    err_set(&e, ERR_RETRY, 503, "the channel to the broker is not open");
+    if (cb)
+        cb(arg, NULL, &e);
+    return false;
+}
+
+static void answer(struct mq_channel *ch, const struct mq_reply *reply, const struct err *e)
+{
+    struct request *r = ch->requests;
+
+    ch->requests = r->next;
+    if (!ch->requests)
+        ch->requests_end = &ch->requests;
+    if (r->cb)
+        r->cb(r->arg, reply, e);
+    free(r);
+}
+
+void mq_exchange_declare(struct mq_channel *ch, const char *name, const char *type, bool passive,
+                         mq_reply_cb *cb, void *arg)
+{
+    if (!usable(ch, cb, arg))
+        return;
+    codec_put_exchange_declare(ch->mq->codec, &ch->mq->out, ch->number, name, type, passive, true);
+    expect(ch, cb, arg);
+}
+
+void mq_queue_declare(struct mq_channel *ch, const char *name, bool passive, bool exclusive,
+                      const struct mq_table *arguments, mq_reply_cb *cb, void *arg)
+{
+    if (!usable(ch, cb, arg))
+        return;
+    codec_put_queue_declare(ch->mq->codec, &ch->mq->out, ch->number, name, passive, !exclusive,
+                            exclusive, arguments);
+    expect(ch, cb, arg);
+}
+
+void mq_queue_bind(struct mq_channel *ch, const char *queue, const char *exchange, const char *key,
+                   mq_reply_cb *cb, void *arg)
+{
+    if (!usable(ch, cb, arg))
+        return;
+    codec_put_queue_bind(ch->mq->codec, &ch->mq->out, ch->number, queue, exchange, key);
+    expect(ch, cb, arg);
+}
+
+void mq_queue_delete(struct mq_channel *ch, const char *name, mq_reply_cb *cb, void *arg)
+{
+    if (!usable(ch, cb, arg))
+        return;
+    codec_put_queue_delete(ch->mq->codec, &ch->mq->out, ch->number, name);
+    expect(ch, cb, arg);
+}
+
+/* ---- consumers ---- */
+
+struct mq_consumer *mq_consume(struct mq_channel *ch, const char *queue, uint16_t prefetch,
+                               const struct mq_consumer_events *ev, void *arg, mq_reply_cb *cb)
+{
+    struct mq_consumer *c;
+
+    if (!usable(ch, cb, arg))
+        return NULL;
+    c = mem_alloc(sizeof(*c));
+    c->channel = ch;
+    c->events = *ev;
+    c->arg = arg;
+    c->no_ack = prefetch == 0;
+    snprintf(c->tag, sizeof(c->tag), "c%u", ++ch->last_consumer);
+    c->next = ch->consumers;
+    ch->consumers = c;
+    if (prefetch) { /* holds for the consumers that come after it */
+        codec_put_qos(ch->mq->codec, &ch->mq->out, ch->number, prefetch);
+        expect(ch, NULL, NULL);
+    }
+    codec_put_consume(ch->mq->codec, &ch->mq->out, ch->number, queue, c->tag, c->no_ack);
+    expect(ch, cb, arg);
+    return c;
+}
+
+static struct mq_consumer *find_consumer(struct mq_channel *ch, const char *tag)
+{
+    struct mq_consumer *c;
+
+    for (c = ch->consumers; c; c = c->next)
+        if (strcmp(c->tag, tag) == 0)
+            return c;
+    return NULL;
+}
+
+static void free_consumer(struct mq_consumer *c)
+{
+    struct mq_consumer **p;
+
+    for (p = &c->channel->consumers; *p != c; p = &(*p)->next)
+        ;
+    *p = c->next;
+    free(c);
+}
+
+static void cancel_done(void *arg, const struct mq_reply *reply, const struct err *e)
+{
+    struct mq_consumer *c = arg;
+    mq_reply_cb *cb = c->cancelled;
+    void *cb_arg = c->cancelled_arg;
+
+    free_consumer(c);
+    if (cb)
+        cb(cb_arg, reply, e);
+}
+
+void mq_cancel(struct mq_consumer *c, mq_reply_cb *cb, void *arg)
+{
+    struct mq_channel *ch = c->channel;
+
+    c->cancelled = cb;
+    c->cancelled_arg = arg;
+    codec_put_cancel(ch->mq->codec, &ch->mq->out, ch->number, c->tag);
+    expect(ch, cancel_done, c);
+}
+
+static void cancelled_by_broker(struct mq_channel *ch, const char *tag)
+{
+    struct mq_consumer *c = find_consumer(ch, tag);
+
+    if (!c || c->cancelled) /* if we cancel as well, that answer is still to come */
+        return;
+    log_event(LOG_WARN, "consumer cancelled by the broker", LOG_STR("consumer", tag));
+    if (c->events.cancelled)
+        c->events.cancelled(c->arg);
+    free_consumer(c);
+}
+
+/* ---- acks ---- */
+
+static char *settled_at(struct mq_channel *ch, uint64_t tag)
+{
+    return &ch->settled[tag & (ch->settled_room - 1)];
+}
+
+static void grow_settled(struct mq_channel *ch)
+{
+    size_t room = ch->settled_room ? ch->settled_room * 2 : 256;
+    char *ring = mem_alloc(room);
+    uint64_t tag;
+
+    for (tag = ch->floor + 1; tag <= ch->delivered; tag++)
+        ring[tag & (room - 1)] = *settled_at(ch, tag);
+    free(ch->settled);
+    ch->settled = ring;
+    ch->settled_room = room;
+}
+
+/* Tell the broker with one "all up to here" what can be told so, and the rest one by one. */
+static void send_acks(void *arg)
+{
+    struct mq_channel *ch = arg;
+    struct mq *m = ch->mq;
+    uint64_t tag, highest = 0;
+
+    ch->flush_set = false;
+    if (ch->state != CHANNEL_OPEN)
+        return;
+    for (tag = ch->floor + 1; tag <= ch->delivered && *settled_at(ch, tag); tag++) {
+        if (*settled_at(ch, tag) == 'a')
+            highest = tag;
+        ch->floor = tag;
+    }
+    if (highest)
+        codec_put_ack(m->codec, &m->out, ch->number, highest, true);
+    for (; tag <= ch->delivered; tag++) {
+        if (*settled_at(ch, tag) != 'a')
+            continue;
+        codec_put_ack(m->codec, &m->out, ch->number, tag, false);
+        *settled_at(ch, tag) = '-';
+    }
+    mq_flush_later(m);
+}
+
+static void delivered(struct mq_channel *ch, const struct codec_in *in)
+{
+    struct mq_delivery d = {.tag = in->tag,
+                            .epoch = ch->epoch,
+                            .redelivered = in->flag,
+                            .oversized = in->oversized,
+                            .message = &in->message};
+    struct mq_consumer *c = find_consumer(ch, in->text);
+
+    if (in->tag - ch->floor >= ch->settled_room)
+        grow_settled(ch);
+    ch->delivered = in->tag;
+    *settled_at(ch, in->tag) = !c || c->no_ack ? '-' : 0;
+    if (c)
+        c->events.delivery(c->arg, &d);
+}
+
+void mq_ack(struct mq_channel *ch, uint64_t tag, unsigned epoch)
+{
+    if (ch->state != CHANNEL_OPEN || epoch != ch->epoch)
+        return;
+    *settled_at(ch, tag) = 'a';
+    if (!ch->flush_set)
+        timer_set(ch->ack_timer, 0);
+    ch->flush_set = true;
+}
+
+void mq_nack(struct mq_channel *ch, uint64_t tag, unsigned epoch, bool requeue)
+{
+    if (ch->state != CHANNEL_OPEN || epoch != ch->epoch)
+        return;
+    *settled_at(ch, tag) = '-';
+    codec_put_nack(ch->mq->codec, &ch->mq->out, ch->number, tag, requeue);
+    mq_flush_later(ch->mq);
+}
+
+/* ---- publishing ---- */
+
+static struct pending *pending_at(struct mq_channel *ch, uint64_t tag)
+{
+    return &ch->pending[tag & (ch->pending_room - 1)];
+}
+
+static void grow_pending(struct mq_channel *ch)
+{
+    size_t room = ch->pending_room ? ch->pending_room * 2 : 64;
+    struct pending *ring = mem_alloc(room * sizeof(*ring));
+    uint64_t tag;
+
+    for (tag = ch->first; tag <= ch->last; tag++)
+        ring[tag & (room - 1)] = *pending_at(ch, tag);
+    free(ch->pending);
+    ch->pending = ring;
+    ch->pending_room = room;
+}
+
+/* FNV-1a over what a returned message still has of the published one; never 0. */
+static uint64_t mark_of(const struct mq_message *m)
+{
+    const char *const parts[] = {m->exchange, m->routing_key, m->message_id, m->correlation_id};
+    uint64_t h = 0xcbf29ce484222325u;
+    const char *p;
+    size_t i;
+
+    for (i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
+        for (p = parts[i] ? parts[i] : ""; *p; p++)
+            h = (h ^ (unsigned char)*p) * 0x100000001b3u;
+        h = (h ^ 0xff) * 0x100000001b3u;
+    }
+    return h ? h : 1;
+}
+
+int64_t mq_publish(struct mq_channel *ch, const struct mq_message *msg, bool mandatory,
+                   mq_outcome_cb *cb, void *arg, struct err *e)
+{
+    struct mq *m = ch->mq;
+
+    if (ch->state != CHANNEL_OPEN)
+        return err_set(e, ERR_RETRY, 503, "the message broker is not reachable");
+    if (m->blocked || ch->stopped)
+        return err_set(e, ERR_RETRY, 503, "the message broker takes no messages at the moment");
+    if (mq_output(m) > m->config.output_max)
+        return err_set(e, ERR_RETRY, 503, "too many messages wait for the message broker");
+    if (codec_put_publish(m->codec, &m->out, ch->number, msg, mandatory, e))
+        return -1;
+    mq_flush_later(m);
+    if (!ch->confirms) {
+        ch->first = ++ch->last + 1;
+        return ch->base + (int64_t)ch->last;
+    }
+    if (mq_unconfirmed(ch) == ch->pending_room)
+        grow_pending(ch);
+    *pending_at(ch, ++ch->last) =
+        (struct pending){.cb = cb, .arg = arg, .mark = mandatory && cb ? mark_of(msg) : 0};
+    return ch->base + (int64_t)ch->last;
+}
+
+void mq_forget(struct mq_channel *ch, int64_t publish)
+{
+    int64_t tag = publish - ch->base;
+
+    if (tag >= (int64_t)ch->first && tag <= (int64_t)ch->last)
+        pending_at(ch, (uint64_t)tag)->cb = NULL;
+}
+
+/* One publish has its answer. The callback may publish, and so move the ring. */
+static void settle(struct mq_channel *ch, uint64_t tag, enum mq_outcome outcome)
+{
+    struct pending *p = pending_at(ch, tag);
+    mq_outcome_cb *cb = p->cb;
+
+    if (p->done)
+        return;
+    p->done = true;
+    p->cb = NULL;
+    if (cb)
+        cb(p->arg, p->returned ? MQ_RETURNED : outcome);
+}
+
+static int confirmed(struct mq_channel *ch, const struct codec_in *in, struct err *e)
+{
+    enum mq_outcome outcome = in->kind == CODEC_ACK ? MQ_CONFIRMED : MQ_REFUSED;
+    uint64_t upto = in->tag ? in->tag : ch->last, tag;
+
+    if (!ch->confirms || upto > ch->last)
+        return err_set(e, ERR_RETRY, 503, "the broker confirmed what was never published");
+    for (tag = in->flag ? ch->first : upto; tag >= ch->first && tag <= upto; tag++)
+        settle(ch, tag, outcome);
+    while (ch->first <= ch->last && pending_at(ch, ch->first)->done)
+        ch->first++;
+    return 0;
+}
+
+static void came_back(struct mq_channel *ch, const struct codec_in *in)
+{
+    uint64_t mark = mark_of(&in->message), tag;
+
+    for (tag = ch->first; tag <= ch->last; tag++) {
+        struct pending *p = pending_at(ch, tag);
+
+        if (p->mark == mark && !p->returned && !p->done) {
+            p->returned = true;
+            return;
+        }
+    }
+}
+
+/* ---- life ---- */
+
+static void opened(void *arg, const struct mq_reply *reply, const struct err *e)
+{
+    struct mq_channel *ch = arg;
+
+    (void)reply;
+    if (e)
+        return; /* the loss of the channel is told elsewhere */
+    ch->state = CHANNEL_OPEN;
+    ch->epoch++;
+    if (ch->confirms) {
+        codec_put_confirm_select(ch->mq->codec, &ch->mq->out, ch->number);
+        expect(ch, NULL, NULL);
+    }
+    if (ch->events.opened)
+        ch->events.opened(ch->arg, ch);
+}
+
+static void open_channel(void *arg)
+{
+    struct mq_channel *ch = arg;
+
+    if (ch->mq->state != MQ_UP || ch->state != CHANNEL_SHUT)
+        return;
+    ch->state = CHANNEL_OPENING;
+    codec_put_channel_open(ch->mq->codec, &ch->mq->out, ch->number);
+    expect(ch, opened, ch);
+}
+
+/* Everything that was under way on the channel ends. */
+static void shut(struct mq_channel *ch, const struct err *why)
+{
+    struct pending *ring = ch->pending;
+    size_t room = ch->pending_room;
+    uint64_t first = ch->first, last = ch->last, tag;
+    struct mq_consumer *c, *next;
+    bool was_open = ch->state == CHANNEL_OPEN;
+
+    if (ch->state == CHANNEL_SHUT)
+        return;
+    ch->state = CHANNEL_SHUT;
+    ch->stopped = false;
+    timer_stop(ch->reopen);
+    ch->base += (int64_t)last;
+    ch->first = 1;
+    ch->last = 0;
+    ch->pending = NULL;
+    ch->pending_room = 0;
+    ch->floor = ch->delivered = 0;
+    while (ch->requests)
+        answer(ch, NULL, why);
+    for (c = ch->consumers; c; c = next) {
+        next = c->next;
+        free(c);
+    }
+    ch->consumers = NULL;
+    for (tag = first; tag <= last && ring; tag++) {
+        struct pending *p = &ring[tag & (room - 1)];
+
+        if (p->cb)
+            p->cb(p->arg, MQ_LOST);
+    }
+    free(ring);
+    if (was_open && ch->events.closed)
+        ch->events.closed(ch->arg, ch, why);
+}
+
+struct mq_channel *mq_channel_new(struct mq *m, bool confirms, const struct mq_channel_events *ev,
+                                  void *arg)
+{
+    struct mq_channel *ch = mem_alloc(sizeof(*ch));
+
+    ch->mq = m;
+    ch->number = ++m->last_channel;
+    ch->confirms = confirms;
+    ch->events = *ev;
+    ch->arg = arg;
+    ch->first = 1;
+    ch->requests_end = &ch->requests;
+    ch->reopen = timer_new(m->loop, open_channel, ch);
+    ch->ack_timer = timer_new(m->loop, send_acks, ch);
+    ch->next = m->channels;
+    m->channels = ch;
+    open_channel(ch);
+    return ch;
+}
+
+void mq_channels_up(struct mq *m)
+{
+    struct mq_channel *ch;
+
+    for (ch = m->channels; ch; ch = ch->next)
+        open_channel(ch);
+}
+
+void mq_channels_down(struct mq *m, const struct err *why)
+{
+    struct mq_channel *ch;
+
+    for (ch = m->channels; ch; ch = ch->next)
+        shut(ch, why);
+}
+
+void mq_channels_free(struct mq *m)
+{
+    struct mq_channel *ch;
+
+    while ((ch = m->channels)) {
+        m->channels = ch->next;
+        ch->events.closed = NULL;
+        while (ch->requests) {
+            struct request *r = ch->requests;
+
+            ch->requests = r->next;
+            free(r);
+        }
+        while (ch->consumers)
+            free_consumer(ch->consumers);
+        timer_free(ch->reopen);
+        timer_free(ch->ack_timer);
+        free(ch->pending);
+        free(ch->settled);
+        free(ch);
+    }
+}
+
+static void closed_by_broker(struct mq_channel *ch, const struct codec_in *in)
+{
+    struct mq *m = ch->mq;
+    struct err e;
+
+    codec_put_channel_close_ok(m->codec, &m->out, ch->number);
+    mq_flush_later(m);
+    /* A refused topology or right will not mend by itself; the caller decides by the status. */
+    err_set(&e, in->code == 404 || in->code == 405 ? ERR_RETRY : ERR_FATAL, in->code, "%s",
+            in->text);
+    shut(ch, &e);
+    timer_set(ch->reopen, REOPEN_MS);
+}
+
+int mq_channel_input(struct mq *m, const struct codec_in *in, struct err *e)
+{
+    struct mq_reply reply = {.messages = in->messages, .consumers = in->consumers};
+    struct mq_channel *ch;
+
+    for (ch = m->channels; ch && ch->number != in->channel; ch = ch->next)
+        ;
+    if (!ch || ch->state == CHANNEL_SHUT)
+        return err_set(e, ERR_RETRY, 503, "the broker used channel %d, which is not open",
+                       in->channel);
+    switch (in->kind) {
+    case CODEC_REPLY:
+        if (!ch->requests)
+            return err_set(e, ERR_RETRY, 503, "the broker answered what was never asked");
+        answer(ch, &reply, NULL);
+        return 0;
+    case CODEC_CHANNEL_CLOSE:
+        closed_by_broker(ch, in);
+        return 0;
+    case CODEC_CHANNEL_FLOW:
+        ch->stopped = !in->flag;
+        codec_put_flow_ok(m->codec, &m->out, ch->number, in->flag);
+        mq_flush_later(m);
+        return 0;
+    case CODEC_CANCEL:
+        cancelled_by_broker(ch, in->text);
+        return 0;
+    case CODEC_ACK:
+    case CODEC_NACK:
+        return confirmed(ch, in, e);
+    case CODEC_DELIVER:
+        if (in->tag != ch->delivered + 1)
+            return err_set(e, ERR_RETRY, 503, "the broker delivered a tag out of order");
+        delivered(ch, in);
+        return 0;
+    case CODEC_RETURN:
+        came_back(ch, in);
+        return 0;
+    default:
+        return err_set(e, ERR_RETRY, 503, "the broker sent a method out of place");
+    }
+}
