@@ -513,19 +513,22 @@ int httpd_listen(struct httpd *h, const char *address, int port, struct err *e)
     struct sockaddr_storage want;
     int want_len = sizeof(want), fd, on = 1;
     socklen_t n = sizeof(bound);
-    char text[128];
 
-    snprintf(text, sizeof(text), strchr(address, ':') ? "[%s]:%d" : "%s:%d", address, port);
     memset(&want, 0, sizeof(want));
-    if (evutil_parse_sockaddr_port(text, (struct sockaddr *)&want, &want_len))
-        return err_set(e, ERR_FATAL, 500, "%s is not a numeric address and a port", text);
+    if (evutil_parse_sockaddr_port(address, (struct sockaddr *)&want, &want_len))
+        return err_set(e, ERR_FATAL, 500, "%s is not a numeric address", address);
+    if (want.ss_family == AF_INET6)
+        ((struct sockaddr_in6 *)(void *)&want)->sin6_port = htons((uint16_t)port);
+    else
+        ((struct sockaddr_in *)(void *)&want)->sin_port = htons((uint16_t)port);
     fd = socket(want.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd < 0)
         return err_set(e, ERR_FATAL, 500, "no socket: %s", strerror(errno));
     setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
     if (bind(fd, (struct sockaddr *)&want, (socklen_t)want_len) ||
         getsockname(fd, (struct sockaddr *)&bound, &n)) {
-        err_set(e, ERR_FATAL, 500, "cannot listen on %s: %s", text, strerror(errno));
+        err_set(e, ERR_FATAL, 500, "cannot listen on %s port %d: %s", address, port,
+                strerror(errno));
         close(fd);
         return -1;
     }
