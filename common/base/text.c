@@ -52,6 +52,19 @@ long text_utf8_length(const char *s, size_t n)
     return count;
 }
 
+void text_utf8_mend(char *s)
+{
+    size_t n = strlen(s), step;
+
+    for (; n > 0; s += step, n -= step) {
+        step = text_utf8_char(s, n);
+        if (step == 0) {
+            *s = '?';
+            step = 1;
+        }
+    }
+}
+
 bool text_starts_with(const char *s, const char *prefix)
 {
     return strncmp(s, prefix, strlen(prefix)) == 0;

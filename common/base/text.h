@@ -11,6 +11,9 @@ size_t text_utf8_char(const char *s, size_t n);
 /* Characters (code points) in s, or -1 if it is not UTF-8. */
 long text_utf8_length(const char *s, size_t n);
 
+/* Put '?' for every byte that is no UTF-8 (a text cut in the middle of a character, say). */
+void text_utf8_mend(char *s);
+
 bool text_starts_with(const char *s, const char *prefix);
 
 /* The next item of a comma-separated list, spaces trimmed; *list moves on. NULL at the end.

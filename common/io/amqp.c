@@ -458,7 +458,8 @@ struct codec *codec_new(size_t message_max)
     c->given_channel = -1;
     for (i = 0; i < CHANNELS; i++)
         buf_init(&c->assembly[i].body, message_max);
-    codec_set_frame_max(c, FRAME_MAX);
+    c->frame_max = FRAME_MAX; /* rabbitmq-c may be tuned only once it has read a frame */
+    c->scratch = mem_alloc(FRAME_MAX);
     return c;
 }
 

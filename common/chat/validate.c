@@ -1,0 +1,202 @@
+#include "common/chat/validate.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/base/mem.h"
+#include "common/base/text.h"
+#include "common/base/uuid.h"
+
+enum { FIELD_ERRORS_MAX = 20 };
+
+/* Brackets open at once, found before anything recursive sees the text. */
+static int too_deep(const char *text, size_t n)
+{
+    bool in_string = false;
+    int depth = 0;
+    size_t i;
+
+    for (i = 0; i < n; i++) {
+        if (in_string && text[i] == '\\')
+            i++;
+        else if (text[i] == '"')
+            in_string = !in_string;
+        else if (!in_string && (text[i] == '{' || text[i] == '[') && ++depth > JSON_DEPTH_MAX)
+            return 1;
+        else if (!in_string && (text[i] == '}' || text[i] == ']'))
+            depth--;
+    }
+    return 0;
+}
+
+json_t *validate_parse(const char *text, size_t n, struct err *e)
+{
+    json_error_t at;
+    json_t *root;
+
+    if (too_deep(text, n)) {
+        err_set(e, ERR_REJECT, 400, "the JSON is nested deeper than %d levels", JSON_DEPTH_MAX);
+        return NULL;
+    }
+    root = json_loadb(text, n, JSON_REJECT_DUPLICATES, &at);
+    if (!root) {
+        err_set(e, ERR_REJECT, 400, "the body is not valid JSON: %s (line %d, column %d)", at.text,
+                at.line, at.column);
+        return NULL;
+    }
+    if (!json_is_object(root)) {
+        json_decref(root);
+        err_set(e, ERR_REJECT, 400, "the body must be a JSON object");
+        return NULL;
+    }
+    return root;
+}
+
+static void complain(json_t *errors, const char *field, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
+
+static void complain(json_t *errors, const char *field, const char *fmt, ...)
+{
+    char message[256];
+    va_list ap;
+
+    if (json_array_size(errors) >= FIELD_ERRORS_MAX)
+        return;
+    va_start(ap, fmt);
+    vsnprintf(message, sizeof(message), fmt, ap);
+    va_end(ap);
+    json_array_append_new(errors, json_pack("{s:s, s:s}", "field", field, "message", message));
+}
+
+static long maximum(const struct arg *arg)
+{
+    return arg->max_setting ? *arg->max_setting : arg->max;
+}
+
+static void check_size(json_t *errors, const struct arg *arg, long n, const char *unit)
+{
+    long max = maximum(arg);
+
+    if (n < arg->min)
+        complain(errors, arg->name, "must have at least %ld %s, has %ld", arg->min, unit, n);
+    else if (max && n > max)
+        complain(errors, arg->name, "must have at most %ld %s, has %ld", max, unit, n);
+}
+
+static bool is_choice(const char *choices, const char *text)
+{
+    size_t n = strlen(text);
+    const char *at;
+
+    for (at = choices; n > 0 && (at = strstr(at, text)); at += n)
+        if ((at == choices || at[-1] == ' ') && (at[n] == ' ' || at[n] == '\0'))
+            return true;
+    return false;
+}
+
+static void check_string(json_t *errors, const struct arg *arg, json_t *v)
+{
+    const char *text = json_string_value(v);
+
+    if (!text)
+        complain(errors, arg->name, "must be a string");
+    else if (arg->type == ARG_UUID && !uuid_valid(text))
+        complain(errors, arg->name, "must be a UUID");
+    else if (arg->type == ARG_CHOICE && !is_choice(arg->choices, text))
+        complain(errors, arg->name, "must be one of: %s", arg->choices);
+    else if (arg->type == ARG_STRING)
+        check_size(errors, arg, text_utf8_length(text, json_string_length(v)), "characters");
+}
+
+static void check_integer(json_t *errors, const struct arg *arg, json_t *v)
+{
+    if (!json_is_integer(v))
+        complain(errors, arg->name, "must be a whole number");
+    else if (json_integer_value(v) < arg->min || json_integer_value(v) > maximum(arg))
+        complain(errors, arg->name, "must be from %ld to %ld", arg->min, maximum(arg));
+}
+
+static void check_arg(json_t *errors, const struct arg *arg, json_t *v)
+{
+    if (!v || (json_is_null(v) && !arg->required)) {
+        if (arg->required)
+            complain(errors, arg->name, "is required");
+        return;
+    }
+    switch (arg->type) {
+    case ARG_STRING:
+    case ARG_UUID:
+    case ARG_CHOICE:
+        check_string(errors, arg, v);
+        return;
+    case ARG_INTEGER:
+        check_integer(errors, arg, v);
+        return;
+    case ARG_BOOLEAN:
+        if (!json_is_boolean(v))
+            complain(errors, arg->name, "must be true or false");
+        return;
+    case ARG_OBJECT:
+        if (!json_is_object(v))
+            complain(errors, arg->name, "must be an object");
+        return;
+    case ARG_ARRAY:
+        if (!json_is_array(v))
+            complain(errors, arg->name, "must be an array");
+        else
+            check_size(errors, arg, (long)json_array_size(v), "items");
+    }
+}
+
+static bool is_known(const struct operation *op, const char *name)
+{
+    const struct arg *arg;
+
+    for (arg = op->args; arg->name; arg++)
+        if (strcmp(arg->name, name) == 0)
+            return true;
+    return false;
+}
+
+int validate_args(const struct operation *op, json_t *args, json_t **errors, struct err *e)
+{
+    const struct arg *arg;
+    const char *name;
+    json_t *v;
+
+    *errors = json_array();
+    for (arg = op->args; arg->name; arg++)
+        check_arg(*errors, arg, json_object_get(args, arg->name));
+    if (!op->open) {
+        json_object_foreach(args, name, v) if (!is_known(op, name))
+            complain(*errors, name, "is not known");
+    }
+    if (json_array_size(*errors) == 0) {
+        json_decref(*errors);
+        *errors = NULL;
+        return 0;
+    }
+    return err_set(e, ERR_REJECT, 400, "%s: the arguments are not valid", op->name);
+}
+
+json_t *validate_from_text(const struct arg *arg, const char *text)
+{
+    char *end;
+    long long n;
+
+    if (arg->type == ARG_INTEGER) {
+        errno = 0;
+        n = strtoll(text, &end, 10);
+        if (!errno && end != text && !*end && *text != ' ' && *text != '+')
+            return json_integer(n);
+    } else if (arg->type == ARG_BOOLEAN) {
+        if (strcmp(text, "true") == 0)
+            return json_true();
+        if (strcmp(text, "false") == 0)
+            return json_false();
+    }
+    return json_string(text);
+}

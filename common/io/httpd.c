@@ -1,0 +1,549 @@
+#include "common/io/httpd.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <sys/queue.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <event2/buffer.h>
+#include <event2/bufferevent.h>
+#include <event2/event.h>
+#include <event2/http.h>
+#include <event2/http_struct.h>
+#include <event2/keyvalq_struct.h>
+#include <event2/listener.h>
+
+#include "common/base/clock.h"
+#include "common/base/log.h"
+#include "common/base/map.h"
+#include "common/base/mem.h"
+
+enum {
+    SWEEP_MS = 1000,
+    ACCEPT_PAUSE_MS = 100,
+    BACKLOG = 4096,
+    ERROR_PAGE_MAX = 4096,
+};
+
+/* A client's connection, as far as evhttp does not know it: evhttp has no hook for a new one. */
+struct connection {
+    struct httpd *httpd;
+    struct evhttp_connection *evcon;
+    bool busy;             /* a request is with the handler */
+    int64_t reading_since; /* monotonic us of a request's first byte; 0: none came */
+};
+
+struct httpd {
+    struct loop *loop;
+    struct evhttp *evhttp;
+    struct httpd_config config;
+    httpd_handler *handler;
+    void *arg;
+    struct evconnlistener *listener;
+    bool draining, paused;
+    size_t requests;
+    struct map *connections;    /* struct evhttp_connection * -> struct connection */
+    struct bufferevent **fresh; /* accepted in this turn, not yet in connections */
+    size_t fresh_count, fresh_room;
+    struct timer *adopt, *sweep, *resume;
+};
+
+struct http_request {
+    struct httpd *httpd;
+    struct evhttp_request *req;
+    char *path;
+    struct evkeyvalq query;
+};
+
+static httpd_error_page *error_page;
+
+/* ---- connections ---- */
+
+static struct connection *find_connection(struct httpd *h, struct evhttp_connection *evcon)
+{
+    return map_get(h->connections, &evcon, sizeof(struct evhttp_connection *));
+}
+
+size_t httpd_connections(const struct httpd *h)
+{
+    return map_count(h->connections) + h->fresh_count;
+}
+
+size_t httpd_requests(const struct httpd *h)
+{
+    return h->requests;
+}
+
+static void resume_accepting(void *arg)
+{
+    struct httpd *h = arg;
+
+    h->paused = false;
+    if (h->listener && !h->draining)
+        evconnlistener_enable(h->listener);
+}
+
+static void pause_accepting(struct httpd *h)
+{
+    if (h->paused || !h->listener)
+        return;
+    h->paused = true;
+    evconnlistener_disable(h->listener);
+}
+
+static void connection_closed(struct evhttp_connection *evcon, void *arg)
+{
+    struct connection *c = arg;
+    struct httpd *h = c->httpd;
+
+    map_remove(h->connections, &evcon, sizeof(struct evhttp_connection *));
+    free(c);
+    if (h->paused && httpd_connections(h) < (size_t)h->config.connections_max)
+        timer_set(h->resume, 0);
+}
+
+/* Bytes came in: when the connection was idle they start a request. */
+static void input_grew(struct evbuffer *input, const struct evbuffer_cb_info *info, void *arg)
+{
+    struct connection *c = arg;
+
+    (void)input;
+    if (info->n_added && !c->busy && !c->reading_since)
+        c->reading_since = clock_monotonic_us();
+}
+
+/* evhttp calls this for each connection that it accepts, before it knows its socket. */
+static struct bufferevent *new_bufferevent(struct event_base *base, void *arg)
+{
+    struct httpd *h = arg;
+    struct bufferevent *bev = bufferevent_socket_new(base, -1, 0);
+
+    if (!bev)
+        abort(); /* out of memory */
+    if (h->fresh_count == h->fresh_room) {
+        h->fresh_room = h->fresh_room ? h->fresh_room * 2 : 64;
+        h->fresh = mem_resize(h->fresh, h->fresh_room * sizeof(*h->fresh));
+    }
+    h->fresh[h->fresh_count++] = bev;
+    timer_set(h->adopt, 0); /* runs before the connection's first event can */
+    if (httpd_connections(h) >= (size_t)h->config.connections_max)
+        pause_accepting(h);
+    return bev;
+}
+
+/* Take the new connections into our book. The bufferevent's callback argument is evhttp's
+ * connection, the only way to it before the first request. */
+static void adopt(void *arg)
+{
+    struct httpd *h = arg;
+    size_t i;
+
+    for (i = 0; i < h->fresh_count; i++) {
+        struct connection *c = mem_alloc(sizeof(*c));
+        void *evcon;
+
+        bufferevent_getcb(h->fresh[i], NULL, NULL, NULL, &evcon);
+        c->httpd = h;
+        c->evcon = evcon;
+        map_put(h->connections, &c->evcon, sizeof(c->evcon), c);
+        evhttp_connection_set_closecb(c->evcon, connection_closed, c);
+        evbuffer_add_cb(bufferevent_get_input(h->fresh[i]), input_grew, c);
+    }
+    h->fresh_count = 0;
+}
+
+static void close_if_slow(void *value, void *arg)
+{
+    struct connection *c = value;
+    int64_t limit = (int64_t)c->httpd->config.request_timeout_s * 1000000;
+
+    (void)arg;
+    if (c->busy || !c->reading_since || clock_monotonic_us() - c->reading_since < limit)
+        return;
+    log_event(LOG_INFO, "slow request dropped",
+              LOG_NUM("limit_s", c->httpd->config.request_timeout_s));
+    evhttp_connection_free(c->evcon); /* calls connection_closed() */
+}
+
+static void sweep(void *arg)
+{
+    struct httpd *h = arg;
+
+    map_each(h->connections, close_if_slow, NULL);
+    timer_set(h->sweep, SWEEP_MS);
+}
+
+static void close_if_idle(void *value, void *arg)
+{
+    struct connection *c = value;
+
+    (void)arg;
+    if (!c->busy && !c->reading_since)
+        evhttp_connection_free(c->evcon);
+}
+
+void httpd_close_idle(struct httpd *h)
+{
+    adopt(h);
+    map_each(h->connections, close_if_idle, NULL);
+}
+
+/* ---- requests ---- */
+
+const char *http_method(const struct http_request *r)
+{
+    switch (evhttp_request_get_command(r->req)) {
+    case EVHTTP_REQ_GET:
+        return "GET";
+    case EVHTTP_REQ_POST:
+        return "POST";
+    case EVHTTP_REQ_HEAD:
+        return "HEAD";
+    case EVHTTP_REQ_PUT:
+        return "PUT";
+    case EVHTTP_REQ_DELETE:
+        return "DELETE";
+    case EVHTTP_REQ_OPTIONS:
+        return "OPTIONS";
+    case EVHTTP_REQ_PATCH:
+        return "PATCH";
+    case EVHTTP_REQ_TRACE:
+        return "TRACE";
+    case EVHTTP_REQ_CONNECT:
+    default:
+        return "CONNECT";
+    }
+}
+
+const char *http_path(const struct http_request *r)
+{
+    return r->path;
+}
+
+const char *http_remote(const struct http_request *r)
+{
+    return r->req->remote_host;
+}
+
+const char *http_header(const struct http_request *r, const char *name)
+{
+    return evhttp_find_header(evhttp_request_get_input_headers(r->req), name);
+}
+
+bool http_query(const struct http_request *r, size_t n, const char **name, const char **value)
+{
+    const struct evkeyval *pair;
+
+    TAILQ_FOREACH(pair, &r->query, next)
+    {
+        if (n-- > 0)
+            continue;
+        *name = pair->key;
+        *value = pair->value;
+        return true;
+    }
+    return false;
+}
+
+const char *http_body(const struct http_request *r, size_t *n)
+{
+    struct evbuffer *input = evhttp_request_get_input_buffer(r->req);
+
+    *n = evbuffer_get_length(input);
+    return *n ? (const char *)evbuffer_pullup(input, -1) : "";
+}
+
+int http_version_minor(const struct http_request *r)
+{
+    return r->req->major == 1 ? r->req->minor : -1;
+}
+
+static bool is_token(const char *s)
+{
+    return *s && s[strspn(s, "!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyz"
+                             "ABCDEFGHIJKLMNOPQRSTUVWXYZ")] == '\0';
+}
+
+/* A request that a proxy before us and we could read differently is refused. */
+static const char *ambiguity(const struct http_request *r)
+{
+    const struct evkeyval *header;
+    int lengths = 0, encodings = 0, hosts = 0;
+
+    TAILQ_FOREACH(header, evhttp_request_get_input_headers(r->req), next)
+    {
+        if (!is_token(header->key))
+            return "a header's name has a character that is not allowed there";
+        if (header->value[strcspn(header->value, "\r\n")])
+            return "a header is folded over several lines";
+        lengths += strcasecmp(header->key, "Content-Length") == 0;
+        encodings += strcasecmp(header->key, "Transfer-Encoding") == 0;
+        hosts += strcasecmp(header->key, "Host") == 0;
+        if (strcasecmp(header->key, "Content-Length") == 0 &&
+            (!*header->value || header->value[strspn(header->value, "0123456789")]))
+            return "Content-Length is not a number";
+        if (strcasecmp(header->key, "Transfer-Encoding") == 0 &&
+            strcasecmp(header->value, "chunked") != 0)
+            return "Transfer-Encoding is something else than chunked";
+    }
+    if (lengths > 1 || encodings > 1 || (lengths && encodings))
+        return "the body's length is stated more than once";
+    if (encodings && http_version_minor(r) == 0)
+        return "HTTP/1.0 has no Transfer-Encoding";
+    if (hosts > 1 || (hosts == 0 && http_version_minor(r) == 1))
+        return "exactly one Host header is wanted";
+    return NULL;
+}
+
+const char *http_defect(const struct http_request *r)
+{
+    const char *p;
+
+    if (!r->path)
+        return "the path is not valid";
+    for (p = r->path; *p; p++)
+        if ((unsigned char)*p < 0x20 || *p == 0x7f)
+            return "the path has a control character";
+    return ambiguity(r);
+}
+
+/* The decoded path without the query, NULL when it cannot be read (with an encoded NUL, say). */
+static char *decode_path(struct evhttp_request *req)
+{
+    const struct evhttp_uri *uri = evhttp_request_get_evhttp_uri(req);
+    const char *raw = uri ? evhttp_uri_get_path(uri) : NULL;
+    size_t n = 0;
+    char *path;
+
+    if (!raw)
+        return NULL;
+    path = evhttp_uridecode(*raw ? raw : "/", 0, &n);
+    if (path && strlen(path) != n) {
+        free(path);
+        return NULL;
+    }
+    return path;
+}
+
+static void request_came(struct evhttp_request *req, void *arg)
+{
+    struct httpd *h = arg;
+    struct connection *c = find_connection(h, evhttp_request_get_connection(req));
+    const struct evhttp_uri *uri = evhttp_request_get_evhttp_uri(req);
+    struct http_request *r = mem_alloc(sizeof(*r));
+
+    if (c) {
+        c->busy = true;
+        c->reading_since = 0;
+    }
+    r->httpd = h;
+    r->req = req;
+    r->path = decode_path(req);
+    TAILQ_INIT(&r->query);
+    if (uri && evhttp_uri_get_query(uri) &&
+        evhttp_parse_query_str(evhttp_uri_get_query(uri), &r->query))
+        TAILQ_INIT(&r->query); /* a query that cannot be read has no pairs */
+    h->requests++;
+    h->handler(h->arg, r);
+}
+
+void http_add_header(struct http_request *r, const char *name, const char *value)
+{
+    evhttp_add_header(evhttp_request_get_output_headers(r->req), name, value);
+}
+
+void http_close_after(struct http_request *r)
+{
+    http_add_header(r, "Connection", "close");
+}
+
+void http_reply(struct http_request *r, int status, const char *content_type, const void *body,
+                size_t n)
+{
+    struct httpd *h = r->httpd;
+    struct evhttp_connection *evcon = evhttp_request_get_connection(r->req);
+    struct connection *c = evcon ? find_connection(h, evcon) : NULL;
+    struct evbuffer *out = evhttp_request_get_output_buffer(r->req);
+    char length[24];
+
+    if (c)
+        c->busy = false;
+    h->requests--;
+    if (h->draining)
+        http_close_after(r);
+    if (content_type)
+        http_add_header(r, "Content-Type", content_type);
+    if (evhttp_request_get_command(r->req) == EVHTTP_REQ_HEAD) {
+        snprintf(length, sizeof(length), "%zu", n);
+        http_add_header(r, "Content-Length", length);
+    } else if (n) {
+        evbuffer_add(out, body, n);
+    }
+    evhttp_send_reply(r->req, status, NULL, NULL); /* frees req, also when the client is gone */
+    evhttp_clear_headers(&r->query);
+    free(r->path);
+    free(r);
+}
+
+/*
+ * evhttp answers what it cannot read by its own evhttp_send_error(), with an HTML page, and 2.1 has
+ * no hook for it. This definition takes the library's place: the dynamic linker prefers the
+ * program's. Where it would not, the pages are HTML again and nothing else changes.
+ */
+void evhttp_send_error(struct evhttp_request *req, int status, const char *reason)
+{
+    struct evkeyvalq *headers = evhttp_request_get_output_headers(req);
+    struct evbuffer *out = evbuffer_new();
+    struct buf body;
+
+    (void)reason;
+    if (status < 400)
+        status = 501; /* a method that evhttp does not know */
+    buf_init(&body, ERROR_PAGE_MAX);
+    evhttp_clear_headers(headers);
+    evhttp_add_header(headers, "Connection", "close");
+    if (error_page) {
+        evhttp_add_header(headers, "Content-Type",
+                          error_page(status, "the request cannot be read", &body));
+        evbuffer_add(out, body.data, body.len);
+    }
+    if (!req->major) { /* it failed before the version was read */
+        req->major = 1;
+        req->minor = 1;
+    }
+    evhttp_send_reply(req, status, NULL, out);
+    evbuffer_free(out);
+    buf_free(&body);
+}
+
+/* ---- life ---- */
+
+struct httpd *httpd_new(struct loop *l, const struct httpd_config *config, httpd_handler *handler,
+                        void *arg, httpd_error_page *page)
+{
+    struct httpd *h = mem_alloc(sizeof(*h));
+
+    h->loop = l;
+    h->config = *config;
+    h->handler = handler;
+    h->arg = arg;
+    error_page = page;
+    h->connections = map_new();
+    h->adopt = timer_new(l, adopt, h);
+    h->sweep = timer_new(l, sweep, h);
+    h->resume = timer_new(l, resume_accepting, h);
+    h->evhttp = evhttp_new(loop_base(l));
+    if (!h->evhttp)
+        abort(); /* out of memory */
+    evhttp_set_max_body_size(h->evhttp, config->body_max);
+    evhttp_set_max_headers_size(h->evhttp, config->headers_max);
+    evhttp_set_timeout(h->evhttp, (int)config->idle_timeout_s);
+    evhttp_set_flags(h->evhttp, EVHTTP_SERVER_LINGERING_CLOSE);
+    evhttp_set_allowed_methods(h->evhttp, EVHTTP_REQ_GET | EVHTTP_REQ_POST | EVHTTP_REQ_HEAD |
+                                              EVHTTP_REQ_PUT | EVHTTP_REQ_DELETE |
+                                              EVHTTP_REQ_OPTIONS | EVHTTP_REQ_PATCH |
+                                              EVHTTP_REQ_TRACE | EVHTTP_REQ_CONNECT);
+    evhttp_set_bevcb(h->evhttp, new_bufferevent, h);
+    evhttp_set_gencb(h->evhttp, request_came, h);
+    timer_set(h->sweep, SWEEP_MS);
+    return h;
+}
+
+void httpd_free(struct httpd *h)
+{
+    if (!h)
+        return;
+    adopt(h);
+    h->paused = false; /* so that no close wants to accept again */
+    evhttp_free(h->evhttp);
+    timer_free(h->adopt);
+    timer_free(h->sweep);
+    timer_free(h->resume);
+    map_free(h->connections);
+    free(h->fresh);
+    free(h);
+}
+
+/* Out of descriptors, most likely: pause instead of spinning. */
+static void accept_failed(struct evconnlistener *listener, void *arg)
+{
+    struct httpd *h = arg;
+
+    (void)listener;
+    log_event(LOG_ERROR, "connection not accepted", LOG_STR("error", strerror(errno)));
+    pause_accepting(h);
+    timer_set(h->resume, ACCEPT_PAUSE_MS);
+}
+
+static int listen_on(struct httpd *h, int fd, struct err *e)
+{
+    int on = 1;
+
+    evutil_make_socket_nonblocking(fd);
+    evutil_make_socket_closeonexec(fd);
+    /* Accepted sockets inherit it. */
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+    h->listener =
+        evconnlistener_new(loop_base(h->loop), NULL, h, LEV_OPT_CLOSE_ON_FREE, BACKLOG, fd);
+    if (!h->listener || !evhttp_bind_listener(h->evhttp, h->listener))
+        return err_set(e, ERR_FATAL, 500, "cannot listen on the socket: %s", strerror(errno));
+    evconnlistener_set_error_cb(h->listener, accept_failed);
+    return 0;
+}
+
+int httpd_listen_inherited(struct httpd *h, int fd, struct err *e)
+{
+    int listening = 0;
+    socklen_t n = sizeof(listening);
+
+    if (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &n) || !listening)
+        return err_set(e, ERR_FATAL, 500, "descriptor %d is not a listening socket", fd);
+    return listen_on(h, fd, e);
+}
+
+int httpd_listen(struct httpd *h, const char *address, int port, struct err *e)
+{
+    struct sockaddr_storage bound;
+    struct sockaddr_storage want;
+    int want_len = sizeof(want), fd, on = 1;
+    socklen_t n = sizeof(bound);
+
+    memset(&want, 0, sizeof(want));
+    if (evutil_parse_sockaddr_port(address, (struct sockaddr *)&want, &want_len))
+        return err_set(e, ERR_FATAL, 500, "%s is not a numeric address", address);
+    if (want.ss_family == AF_INET6)
+        ((struct sockaddr_in6 *)(void *)&want)->sin6_port = htons((uint16_t)port);
+    else
+        ((struct sockaddr_in *)(void *)&want)->sin_port = htons((uint16_t)port);
+    fd = socket(want.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0)
+        return err_set(e, ERR_FATAL, 500, "no socket: %s", strerror(errno));
+    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+    if (bind(fd, (struct sockaddr *)&want, (socklen_t)want_len) ||
+        getsockname(fd, (struct sockaddr *)&bound, &n)) {
+        err_set(e, ERR_FATAL, 500, "cannot listen on %s port %d: %s", address, port,
+                strerror(errno));
+        close(fd);
+        return -1;
+    }
+    if (listen_on(h, fd, e)) {
+        close(fd);
+        return -1;
+    }
+    if (bound.ss_family == AF_INET6)
+        return ntohs(((struct sockaddr_in6 *)(void *)&bound)->sin6_port);
+    return ntohs(((struct sockaddr_in *)(void *)&bound)->sin_port);
+}
+
+void httpd_drain(struct httpd *h)
+{
+    h->draining = true;
+    if (h->listener)
+        evconnlistener_disable(h->listener);
+}

@@ -1,0 +1,74 @@
+/*
+ * The HTTP/1.1 server, by libevent's evhttp, with its limits set and its gaps closed: a cap on
+ * connections, a time limit on requests that trickle in, refusal of requests that two servers in
+ * a row could read differently, and errors in the body format of the caller.
+ */
+#ifndef IO_HTTPD_H
+#define IO_HTTPD_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "common/base/buf.h"
+#include "common/base/config.h"
+#include "common/base/err.h"
+#include "common/io/loop.h"
+
+struct httpd;
+struct http_request;
+
+struct httpd_config {
+    long body_max;          /* bytes */
+    long headers_max;       /* bytes of request line and headers */
+    long connections_max;   /* more wait in the kernel's queue */
+    long idle_timeout_s;    /* a connection without a request */
+    long request_timeout_s; /* from the first byte of a request to its last */
+};
+
+/* Calls with a complete request, which must be answered, now or later, by http_reply(). */
+typedef void httpd_handler(void *arg, struct http_request *r);
+
+/* Makes the body and the type of an answer to what is no readable request at all. */
+typedef const char *httpd_error_page(int status, const char *detail, struct buf *out);
+
+/* The page is one for the whole process (evhttp has no place for more). */
+struct httpd *httpd_new(struct loop *l, const struct httpd_config *config, httpd_handler *handler,
+                        void *arg, httpd_error_page *page);
+void httpd_free(struct httpd *h); /* closes all connections; no request may be unanswered */
+
+/* Listen on a numeric or local address; port 0 takes a free one. Returns the port or -1. */
+int httpd_listen(struct httpd *h, const char *address, int port, struct err *e);
+/* Listen on an inherited socket. */
+int httpd_listen_inherited(struct httpd *h, int fd, struct err *e);
+
+/* Take no new connections and close each one after its next answer. The socket's queue stays for
+ * those who share it. */
+void httpd_drain(struct httpd *h);
+/* Close the connections that wait for a request; those with one under way stay. */
+void httpd_close_idle(struct httpd *h);
+
+size_t httpd_connections(const struct httpd *h);
+size_t httpd_requests(const struct httpd *h); /* given to the handler and not answered yet */
+
+/* ---- a request ---- */
+
+const char *http_method(const struct http_request *r); /* "GET" */
+const char *http_path(const struct http_request *r);   /* decoded; without the query */
+const char *http_remote(const struct http_request *r); /* the peer's address */
+const char *http_header(const struct http_request *r, const char *name); /* NULL: none */
+/* The n-th pair of the query, decoded; false when there are no more. */
+bool http_query(const struct http_request *r, size_t n, const char **name, const char **value);
+const char *http_body(const struct http_request *r, size_t *n); /* not ended by NUL */
+/* Why it must not be trusted (400), or NULL: ambiguous lengths, bad names, NUL characters, … */
+const char *http_defect(const struct http_request *r);
+int http_version_minor(const struct http_request *r); /* of HTTP/1.x; -1: another major version */
+
+/* Headers of the answer; the strings are copied. */
+void http_add_header(struct http_request *r, const char *name, const char *value);
+void http_close_after(struct http_request *r);
+
+/* Send the answer and free the request. A HEAD request gets the length without the body. */
+void http_reply(struct http_request *r, int status, const char *content_type, const void *body,
+                size_t n);
+
+#endif

@@ -1,0 +1,363 @@
+/*
+ * The end of a message. The one place that decides between ack, retry and dead letter: outputs
+ * are published and confirmed first, and only then is the input acked.
+ */
+#include "common/worker/worker_internal.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/base/clock.h"
+#include "common/base/log.h"
+#include "common/base/uuid.h"
+#include "common/chat/problem.h"
+
+enum { STALLED_RETRY_MS = 500 };
+
+static struct metric_family jobs_total = {"worker_jobs_total", METRIC_COUNTER,
+                                          "Messages that were settled, by how they ended", NULL,
+                                          NULL};
+static struct metric_family job_duration = {"worker_job_duration_seconds", METRIC_HISTOGRAM,
+                                            "From delivery to ack", NULL, NULL};
+static struct metric_family replies_unwanted = {
+    "worker_replies_undelivered_total", METRIC_COUNTER,
+    "Answers that nobody waits for any more, or that the broker did not take", NULL, NULL};
+
+/* ---- the input's end ---- */
+
+static void count(const struct job *job, double seconds)
+{
+    const char *operation = job->operation ? job->operation->name : "unknown";
+    char labels[192];
+
+    snprintf(labels, sizeof(labels), "operation=\"%s\",outcome=\"%s\"", operation, job->outcome);
+    metric_add(metric_get(&jobs_total, labels), 1);
+    snprintf(labels, sizeof(labels), "operation=\"%s\"", operation);
+    metric_observe(metric_get(&job_duration, labels), seconds);
+}
+
+static void ack(struct job *job)
+{
+    struct worker *w = job->worker;
+    const struct envelope *env = &job->envelope;
+    int64_t us = clock_monotonic_us() - job->started_us;
+
+    mq_ack(w->consume_channel, job->tag, job->epoch);
+    count(job, (double)us / 1e6);
+    log_event(job->failed ? LOG_WARN : LOG_INFO, "job done", LOG_STR("outcome", job->outcome),
+              LOG_STR("operation", env->type), LOG_STR("correlation_id", env->correlation_id),
+              LOG_STR("message_id", env->message_id), LOG_STR("user_id", env->user_id),
+              LOG_STR("tenant_id", env->tenant_id), LOG_NUM("attempt", env->attempt),
+              LOG_NUM("duration_us", (long)us),
+              LOG_STR("error_kind", job->failed ? err_kind_name(job->why.kind) : NULL),
+              LOG_STR("error", job->failed ? job->why.text : NULL));
+    job_free(job);
+    worker_job_done(w);
+}
+
+/* ---- outputs ---- */
+
+/* A message derived from the input has the same id however often the input is delivered. */
+static char *derived_id(struct job *job, const char *what)
+{
+    char id[UUID_TEXT];
+
+    if (job->envelope.message_id)
+        uuid_v5(job->envelope.message_id, what, id);
+    else
+        uuid_v7(id);
+    return arena_strdup(job->arena, id);
+}
+
+static struct mq_message *add_output(struct job *job, enum output_class class)
+{
+    struct output *o = &job->outputs[job->outputs_count++];
+
+    *o = (struct output){.class = class, .job = job};
+    return &o->message;
+}
+
+/* The body's text, in the arena. Takes the body. */
+static void set_body(struct job *job, struct mq_message *m, json_t *body)
+{
+    size_t n = json_dumpb(body, NULL, 0, JSON_COMPACT);
+    char *text = arena_alloc(job->arena, n + 1);
+
+    m->body_len = json_dumpb(body, text, n, JSON_COMPACT);
+    m->body = text;
+    json_decref(body);
+}
+
+static void stall(struct job *job)
+{
+    struct worker *w = job->worker;
+
+    if (!job->stalled)
+        TAILQ_INSERT_TAIL(&w->stalled, job, stalled_link);
+    job->stalled = true;
+    timer_set(w->unstall, STALLED_RETRY_MS);
+    worker_update(w); /* stop consuming until it is through */
+}
+
+static void dead_letter(struct job *job, const struct err *e);
+
+/* Nobody is bound where the message was to go. */
+static void returned(struct output *o)
+{
+    struct job *job = o->job;
+    struct err e;
+
+    switch (o->class) {
+    case OUTPUT_REPLY:
+        metric_add(metric_get(&replies_unwanted, "reason=\"caller gone\""), 1);
+        o->done = true;
+        return;
+    case OUTPUT_STEP:
+    case OUTPUT_RETRY:
+        err_set(&e, ERR_FATAL, 501, "no queue takes %.60s at %.60s", o->message.type,
+                *o->message.exchange ? o->message.exchange : o->message.routing_key);
+        job->outputs_count = 0;
+        dead_letter(job, &e);
+        return;
+    case OUTPUT_DEAD_LETTER:
+        log_event(LOG_ERROR, "dead-letter queue missing, message held",
+                  LOG_STR("queue", job->from->queue->name),
+                  LOG_STR("message_id", job->envelope.message_id));
+        stall(job);
+    }
+}
+
+/* The broker's word on one output. A refused or lost one is published again, the input held. */
+static void outcome_known(void *arg, enum mq_outcome outcome)
+{
+    struct output *o = arg;
+    struct job *job = o->job;
+    size_t i;
+
+    o->publish = 0;
+    if (outcome == MQ_CONFIRMED) {
+        o->done = true;
+    } else if (outcome == MQ_RETURNED) {
+        returned(o);
+    } else if (outcome == MQ_REFUSED && o->class == OUTPUT_REPLY) {
+        metric_add(metric_get(&replies_unwanted, "reason=\"refused\""), 1);
+        o->done = true;
+    } else {
+        stall(job);
+    }
+    for (i = 0; i < job->outputs_count; i++)
+        if (!job->outputs[i].done)
+            return;
+    ack(job);
+}
+
+static void publish_outputs(struct job *job)
+{
+    struct worker *w = job->worker;
+    struct err e;
+    size_t i;
+
+    for (i = 0; i < job->outputs_count; i++) {
+        struct output *o = &job->outputs[i];
+        int64_t n;
+
+        if (o->done || o->publish)
+            continue;
+        n = mq_publish(w->publish_channel, &o->message, true, outcome_known, o, &e);
+        if (n > 0) {
+            o->publish = n;
+        } else {
+            if (e.kind != ERR_RETRY)
+                log_event(LOG_ERROR, "message cannot be published", LOG_STR("error", e.text));
+            stall(job);
+            return;
+        }
+    }
+}
+
+void settle_stalled(struct worker *w)
+{
+    struct job *job, *next;
+
+    if (!mq_can_publish(w->publish) || !mq_channel_is_open(w->publish_channel))
+        return;
+    for (job = TAILQ_FIRST(&w->stalled); job; job = next) {
+        next = TAILQ_NEXT(job, stalled_link);
+        TAILQ_REMOVE(&w->stalled, job, stalled_link);
+        job->stalled = false;
+        publish_outputs(job);
+        if (job->stalled) /* it went to the end of the list: the broker takes no more for now */
+            break;
+    }
+    worker_update(w);
+}
+
+/* ---- what becomes of a job ---- */
+
+/* An answer with the caller's correlation id. Nothing when nobody asked for one. */
+static void add_answer(struct job *job, const char *type, int status, json_t *body)
+{
+    const struct envelope *in = &job->envelope;
+    struct envelope out = {.type = type,
+                           .message_id = derived_id(job, type),
+                           .correlation_id = in->correlation_id,
+                           .traceparent = in->traceparent,
+                           .epoch = in->epoch};
+    struct mq_message *m;
+
+    if (!in->reply_to) {
+        json_decref(body);
+        return;
+    }
+    m = add_output(job, OUTPUT_REPLY);
+    envelope_encode(job->arena, &out, process_instance(job->worker->process), m);
+    m->exchange = "";
+    m->routing_key = in->reply_to;
+    m->delivery_mode = MESSAGE_TRANSIENT;
+    mq_table_put_int(job->arena, &m->headers, HEADER_STATUS, status);
+    set_body(job, m, body);
+}
+
+static void add_problem(struct job *job, const struct err *e, json_t *errors)
+{
+    add_answer(job, TYPE_ERROR, e->status,
+               problem_new(e->status, e->text, job->envelope.correlation_id, errors));
+}
+
+/* A copy of the input as it came, for a delay queue or the dead letters. */
+static struct mq_message *add_input_again(struct job *job, enum output_class class)
+{
+    struct mq_message *m = add_output(job, class);
+
+    mq_message_copy(job->arena, m, &job->message);
+    m->delivery_mode = MESSAGE_PERSISTENT;
+    m->expiration = NULL;
+    m->user_id = NULL; /* the broker takes only our own */
+    mq_table_remove(&m->headers, "x-death");
+    mq_table_remove(&m->headers, "x-first-death-exchange");
+    mq_table_remove(&m->headers, "x-first-death-queue");
+    mq_table_remove(&m->headers, "x-first-death-reason");
+    mq_table_remove(&m->headers, "x-delivery-count");
+    return m;
+}
+
+static void put_failure(struct job *job, struct mq_message *m, const struct err *e)
+{
+    struct mq_table *h = &m->headers;
+    char *now = arena_alloc(job->arena, CLOCK_ISO_SIZE), *text;
+
+    clock_iso(clock_wall_ms(), now);
+    text = arena_strdup(job->arena, e->text);
+    mq_table_put_string(job->arena, h, HEADER_ERROR_KIND, err_kind_name(e->kind));
+    mq_table_put_string(job->arena, h, HEADER_ERROR, text);
+    mq_table_put_string(job->arena, h, HEADER_FAILED_AT, now);
+    mq_table_put_string(job->arena, h, HEADER_FAILED_BY, process_instance(job->worker->process));
+    mq_table_put_string(job->arena, h, HEADER_QUEUE, job->from->queue->name);
+    if (!mq_table_get(h, HEADER_FIRST_FAIL))
+        mq_table_put_string(job->arena, h, HEADER_FIRST_FAIL, now);
+}
+
+static void add_dead_letter(struct job *job, const struct err *e)
+{
+    struct mq_message *m = add_input_again(job, OUTPUT_DEAD_LETTER);
+    char *what = arena_printf(job->arena, "dead letter of %s", job->from->queue->name);
+
+    m->exchange = exchange_name(EXCHANGE_DLX);
+    m->routing_key = job->from->queue->name;
+    put_failure(job, m, e);
+    mq_table_put_string(job->arena, &m->headers, HEADER_DEAD_LETTER, derived_id(job, what));
+}
+
+/* The input goes to the dead letters, and the caller is told. */
+static void dead_letter(struct job *job, const struct err *e)
+{
+    job->failed = true;
+    job->why = *e;
+    job->outcome = "dead-lettered";
+    add_dead_letter(job, e);
+    add_problem(job, e, NULL);
+    publish_outputs(job);
+}
+
+static void add_retry(struct job *job, const struct err *e)
+{
+    int attempt = job->envelope.attempt;
+    const struct retry_delay *delay =
+        &retry_delays[attempt < RETRY_DELAYS ? attempt - 1 : RETRY_DELAYS - 1];
+    struct mq_message *m = add_input_again(job, OUTPUT_RETRY);
+
+    m->exchange = "";
+    m->routing_key = arena_printf(job->arena, "%s%s", job->from->queue->name, delay->suffix);
+    put_failure(job, m, e);
+    mq_table_put_int(job->arena, &m->headers, HEADER_ATTEMPT, attempt + 1);
+}
+
+void settle_reply(struct job *job, int status, json_t *body)
+{
+    job->outcome = "replied";
+    add_answer(job, TYPE_REPLY, status, body);
+    if (job->outputs_count)
+        publish_outputs(job);
+    else
+        ack(job);
+}
+
+void settle_forward(struct job *job, const char *operation, const char *slip, json_t *body)
+{
+    struct envelope out = job->envelope;
+    struct mq_message *m = add_output(job, OUTPUT_STEP);
+
+    job->outcome = "forwarded";
+    out.type = operation;
+    out.slip = slip;
+    out.attempt = 1;
+    out.message_id = derived_id(job, operation);
+    envelope_encode(job->arena, &out, process_instance(job->worker->process), m);
+    m->exchange = exchange_name(EXCHANGE_RPC);
+    m->routing_key = operation;
+    set_body(job, m, body);
+    publish_outputs(job);
+}
+
+void settle_failure(struct job *job, const struct err *e, json_t *errors)
+{
+    int attempts = job->operation ? job->operation->max_attempts : 1;
+    bool retried = e->kind == ERR_RETRY && job->envelope.attempt < attempts;
+
+    /* Refused and nobody to tell: kept with its cause rather than gone without a trace. */
+    if (e->kind != ERR_REJECT || !job->envelope.reply_to) {
+        if (!retried) {
+            dead_letter(job, e);
+            return;
+        }
+        job->outcome = "retried";
+        add_retry(job, e);
+    } else {
+        job->outcome = "rejected";
+        add_problem(job, e, errors);
+    }
+    job->failed = true;
+    job->why = *e;
+    publish_outputs(job);
+}
+
+void settle_hold(struct job *job)
+{
+    struct mq_message *m = add_input_again(job, OUTPUT_RETRY);
+
+    job->failed = true;
+    job->outcome = "held";
+    err_set(&job->why, ERR_RETRY, 503, "the message's format version %d is not known here",
+            job->envelope.version);
+    m->exchange = "";
+    m->routing_key =
+        arena_printf(job->arena, "%s%s", job->from->queue->name, retry_delays[1].suffix);
+    publish_outputs(job);
+}
+
+void settle_drop(struct job *job, const char *outcome)
+{
+    job->outcome = outcome;
+    ack(job);
+}

@@ -1,0 +1,98 @@
+/* What worker.c (the process), job.c (one message) and settle.c (its end) share. */
+#ifndef WORKER_INTERNAL_H
+#define WORKER_INTERNAL_H
+
+#include <sys/queue.h>
+
+#include "common/base/metrics.h"
+#include "common/chat/operations.h"
+#include "common/chat/topology.h"
+#include "common/io/mq.h"
+#include "common/worker/process.h"
+#include "common/worker/worker.h"
+
+/* What a confirm, a nack and a return of it mean (docs/ARCHITECTURE.md, Settling). */
+enum output_class { OUTPUT_STEP, OUTPUT_RETRY, OUTPUT_DEAD_LETTER, OUTPUT_REPLY };
+
+struct output {
+    enum output_class class;
+    struct mq_message message; /* in the job's arena */
+    bool done;
+    int64_t publish; /* the mq's number while its confirm is awaited, else 0 */
+    struct job *job;
+};
+
+enum { OUTPUTS_MAX = 2 }; /* a dead letter and an answer */
+
+struct subscription; /* to one queue */
+
+struct job {
+    TAILQ_ENTRY(job) link; /* in worker.jobs */
+    TAILQ_ENTRY(job) stalled_link;
+    bool stalled; /* in worker.stalled: outputs wait until they can be published */
+    struct worker *worker;
+    struct subscription *from;
+    struct arena *arena;
+    struct mq_message message; /* as it came */
+    struct envelope envelope;
+    const struct operation *operation; /* NULL while unknown */
+    const struct worker_operation *handler;
+    json_t *body;
+    uint64_t tag;
+    unsigned epoch;
+    int64_t started_us;
+    struct output outputs[OUTPUTS_MAX];
+    size_t outputs_count;
+    const char *outcome; /* for log and metrics */
+    struct err why;      /* of a failure */
+    bool failed;
+};
+
+struct subscription {
+    struct worker *worker;
+    const struct work_queue *queue;
+    struct mq_consumer *consumer; /* NULL: not consuming */
+    bool confirmed;               /* the broker said consume-ok */
+};
+
+enum { SUBSCRIPTIONS_MAX = 4 };
+
+enum worker_state { WORKER_RUNNING, WORKER_DRAINING, WORKER_CLOSING };
+
+struct worker {
+    const struct worker_kind *kind;
+    struct loop *loop;
+    struct process *process;
+    struct mq *publish, *consume;
+    struct mq_channel *publish_channel, *consume_channel;
+    struct subscription subscriptions[SUBSCRIPTIONS_MAX];
+    size_t subscriptions_count;
+    enum worker_state state;
+    bool declaring, declared; /* the topology, on this connection */
+    int cancelling;           /* consumers whose end the broker has not confirmed */
+    bool ever_served;         /* so that a wrong topology later does not stop us */
+    TAILQ_HEAD(, job) jobs;
+    size_t jobs_count;
+    TAILQ_HEAD(, job) stalled;
+    struct timer *unstall, *finish, *drain_deadline;
+    int exit_code;
+    int open_connections;
+};
+
+/* job.c */
+void job_start(struct worker *w, struct subscription *from, const struct mq_delivery *d);
+void job_free(struct job *job);
+
+/* settle.c: publish the job's outputs, and when they are safe ack its input and free it. */
+void settle_reply(struct job *job, int status, json_t *body);
+void settle_forward(struct job *job, const char *operation, const char *slip, json_t *body);
+void settle_failure(struct job *job, const struct err *e, json_t *errors);
+void settle_hold(struct job *job); /* a message of an unknown version: back after a delay */
+void settle_drop(struct job *job, const char *outcome); /* ack it, nothing else */
+void settle_stalled(struct worker *w);                  /* try again what waits */
+
+/* worker.c */
+void worker_job_done(struct worker *w); /* a job was freed */
+void worker_update(struct worker *w);   /* start or stop consuming, as things are now */
+
+#endif

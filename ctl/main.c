@@ -1,0 +1,88 @@
+/* chatfleet: the operator's command line. */
+#include <stdio.h>
+#include <string.h>
+
+#include "common/base/log.h"
+#include "common/chat/operations.h"
+#include "common/chat/topology.h"
+#include "common/worker/process.h"
+#include "ctl/ctl.h"
+
+static const struct {
+    const char *name;
+    int (*run)(int argc, char **argv);
+    const char *usage;
+} commands[] = {
+    {"call", ctl_call,
+     "call OPERATION [--user U] [--tenant T] [--role R] ['{json}']\n"
+     "      call an operation over AMQP and print its answer"},
+    {"topology", ctl_topology,
+     "topology show [--json] | topology apply\n"
+     "      print the exchanges, queues and bindings, or declare them"},
+    {"token", ctl_token,
+     "token [--user U] [--tenant T] [--role R] [--expires SECONDS]\n"
+     "      make a bearer token, signed with JWT_SECRET"},
+};
+
+static const struct config_section *sections(size_t *n)
+{
+    static struct config_section all[3];
+
+    all[0] = process_broker_section;
+    all[1] = chat_names_section;
+    all[2] = chat_limits_section;
+    *n = 3;
+    return all;
+}
+
+static void print_help(void)
+{
+    size_t i, n;
+    const struct config_section *all = sections(&n);
+
+    puts("chatfleet: the operator's command line of the fleet\n\nusage:");
+    for (i = 0; i < sizeof(commands) / sizeof(commands[0]); i++)
+        printf("  chatfleet %s\n", commands[i].usage);
+    puts("  chatfleet --help | --version | --check-config\n\n"
+         "Exit codes: 0 done, 1 refused by the fleet, 64 wrong usage, 69 broker or worker not\n"
+         "reachable, 75 no answer in time, 78 wrong configuration.\n");
+    config_print_help(stdout, all, n);
+}
+
+int main(int argc, char **argv)
+{
+    const char *name = argc > 1 ? argv[1] : "--help";
+    const struct config_section *all;
+    struct err e;
+    size_t i, n;
+
+    all = sections(&n);
+    if (strcmp(name, "--help") == 0 || strcmp(name, "help") == 0) {
+        print_help();
+        return EXIT_DONE;
+    }
+    if (strcmp(name, "--version") == 0) {
+        printf("chatfleet %s\n", program_version());
+        return EXIT_DONE;
+    }
+    if (config_load(all, n, &e) || log_open("chatfleet", "error", NULL, &e)) {
+        fprintf(stderr, "chatfleet: %s\n", e.text);
+        return EXIT_CONFIG;
+    }
+    if (strcmp(name, "--check-config") == 0) {
+        config_print_values(stdout, all, n);
+        config_free(all, n);
+        return EXIT_DONE;
+    }
+    for (i = 0; i < sizeof(commands) / sizeof(commands[0]); i++) {
+        if (strcmp(name, commands[i].name) == 0) {
+            int code = commands[i].run(argc - 1, argv + 1);
+
+            config_free(all, n);
+            return code;
+        }
+    }
+    config_free(all, n);
+    fprintf(stderr, "chatfleet: there is no command %s; try --help\n", name);
+    return EXIT_USAGE;
+}

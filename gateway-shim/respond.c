@@ -1,0 +1,163 @@
+#include "gateway-shim/respond.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/base/clock.h"
+#include "common/base/log.h"
+#include "common/base/metrics.h"
+#include "common/base/text.h"
+#include "common/chat/problem.h"
+
+static struct metric_family request_duration = {
+    "http_request_duration_seconds", METRIC_HISTOGRAM,
+    "From a complete request to its answer, by route pattern", NULL, NULL};
+
+static json_t *origins; /* the allowed ones, as an array; ["*"]: all */
+
+/* A list with commas, or a JSON array of texts. */
+int respond_init(struct err *e)
+{
+    char *list, *rest, *one;
+    json_t *origin;
+    size_t i;
+
+    if (*gateway_settings.cors_origins != '[') {
+        list = rest = mem_strdup(gateway_settings.cors_origins);
+        origins = json_array();
+        while ((one = text_next_item(&rest)))
+            json_array_append_new(origins, json_string(one));
+        free(list);
+    } else {
+        origins = json_loads(gateway_settings.cors_origins, 0, NULL);
+    }
+    if (!json_is_array(origins))
+        return err_set(e, ERR_FATAL, 500, "CORS_ORIGINS is no list and no JSON array");
+    json_array_foreach(origins, i, origin)
+    {
+        const char *text = json_string_value(origin);
+
+        if (!text || (strcmp(text, "*") != 0 && !strstr(text, "://")))
+            return err_set(e, ERR_FATAL, 500,
+                           "CORS_ORIGINS: %.80s is no origin like https://app.example.org",
+                           text ? text : "an entry");
+    }
+    return 0;
+}
+
+void respond_free(void)
+{
+    json_decref(origins);
+    origins = NULL;
+}
+
+/* What to say to a page of this origin: "*", the origin itself, or NULL for nothing. */
+static const char *allowed_origin(const char *origin)
+{
+    json_t *one;
+    size_t i;
+
+    json_array_foreach(origins, i, one)
+    {
+        if (strcmp(json_string_value(one), "*") == 0)
+            return "*";
+        if (strcmp(json_string_value(one), origin) == 0)
+            return origin;
+    }
+    return NULL;
+}
+
+static void add_cors(struct request *r)
+{
+    const char *origin = http_header(r->http, "Origin");
+    const char *allowed = origin ? allowed_origin(origin) : NULL;
+
+    if (origin)
+        http_add_header(r->http, "Vary", "Origin");
+    if (!allowed)
+        return;
+    http_add_header(r->http, "Access-Control-Allow-Origin", allowed);
+    http_add_header(r->http, "Access-Control-Expose-Headers", "X-Correlation-ID, Retry-After");
+}
+
+static void add_headers(struct request *r)
+{
+    static const char *const fixed[][2] = {
+        {"X-Content-Type-Options", "nosniff"},
+        {"X-Frame-Options", "DENY"},
+        {"Referrer-Policy", "no-referrer"},
+        {"Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'"},
+        {"Cache-Control", "no-store"},
+    };
+    size_t i;
+
+    http_add_header(r->http, "X-Correlation-ID", r->correlation_id);
+    for (i = 0; i < sizeof(fixed) / sizeof(fixed[0]); i++)
+        http_add_header(r->http, fixed[i][0], fixed[i][1]);
+    add_cors(r);
+}
+
+static void account(const struct request *r, int status)
+{
+    int64_t us = clock_monotonic_us() - r->started_us;
+    const char *method = http_method(r->http);
+    char labels[192];
+
+    snprintf(labels, sizeof(labels), "method=\"%s\",route=\"%s\",status_code=\"%d\"", method,
+             r->route, status);
+    metric_observe(metric_get(&request_duration, labels), (double)us / 1e6);
+    log_event(status >= 500 ? LOG_WARN : LOG_INFO, "request", LOG_STR("method", method),
+              LOG_STR("route", r->route), LOG_NUM("status", status),
+              LOG_STR("operation", r->operation ? r->operation->name : NULL),
+              LOG_STR("correlation_id", r->correlation_id), LOG_STR("user_id", r->identity.user_id),
+              LOG_STR("tenant_id", r->identity.tenant_id), LOG_STR("remote", http_remote(r->http)),
+              LOG_NUM("duration_us", (long)us));
+}
+
+void respond(struct request *r, int status, const char *content_type, const void *body, size_t n)
+{
+    add_headers(r);
+    account(r, status);
+    http_reply(r->http, status, content_type, body, n);
+    arena_free(r->arena); /* the request lives in it */
+}
+
+static void respond_text(struct request *r, int status, const char *content_type, json_t *body)
+{
+    char *text = json_dumps(body, JSON_COMPACT);
+
+    json_decref(body);
+    respond(r, status, content_type, text, strlen(text));
+    free(text);
+}
+
+void respond_json(struct request *r, int status, json_t *body)
+{
+    respond_text(r, status, "application/json", body);
+}
+
+void respond_problem(struct request *r, int status, const char *detail, json_t *errors)
+{
+    char seconds[16];
+
+    if (status == 503) {
+        snprintf(seconds, sizeof(seconds), "%d", RETRY_AFTER_S);
+        http_add_header(r->http, "Retry-After", seconds);
+    }
+    if (status == 401)
+        http_add_header(r->http, "WWW-Authenticate", "Bearer");
+    respond_text(r, status, PROBLEM_TYPE, problem_new(status, detail, r->correlation_id, errors));
+}
+
+void respond_preflight(struct request *r, const char *allow)
+{
+    http_add_header(r->http, "Allow", allow);
+    if (http_header(r->http, "Origin")) {
+        http_add_header(r->http, "Access-Control-Allow-Methods", allow);
+        http_add_header(r->http, "Access-Control-Allow-Headers",
+                        "Authorization, Content-Type, X-Tenant-ID, traceparent");
+        http_add_header(r->http, "Access-Control-Max-Age", "600");
+    }
+    respond(r, 204, NULL, NULL, 0);
+}
