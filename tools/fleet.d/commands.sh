@@ -1,0 +1,416 @@
+# shellcheck shell=bash
+# The commands: cmd_NAME does it, help_NAME explains it.
+
+help_all() {
+    cat <<'TEXT'
+Usage: ./fleet COMMAND [ARGUMENTS]
+
+  up                    install, build and start everything, then make a real call
+  down [--purge]        stop everything; --purge also deletes data and secrets
+  status [--json]       what runs
+  scale KIND=N …        run N processes of a kind
+  restart [KIND]        replace the processes one by one, without a client noticing
+  logs [NAME] [-f]      the logs of a process, a kind, or of all
+  env                   export lines with addresses and secrets, for tools of your own
+  token [OPTIONS]       a bearer token for the HTTP interface
+  test [PATTERN]        build with sanitizers and run all tests against private servers
+  bench [NAME]          measure, side by side with bare AMQP
+  broker start|stop|restart|ctl
+                        the private RabbitMQ
+  help [COMMAND]        this, or more about a command
+
+State stands in $FLEET_HOME (default: .fleet in the checkout): fleets with different ones run side
+by side. Settings of the processes (LOG_LEVEL, CORS_ORIGINS, …) come from the environment, or from
+KEY=VALUE lines in $FLEET_HOME/env. For a Debian or Ubuntu machine, as root or with sudo.
+TEXT
+}
+
+# ---- up ----
+
+help_up() {
+    cat <<'TEXT'
+Usage: ./fleet up
+
+Installs the packages that are missing, builds build/release, starts a private RabbitMQ, declares
+the topology, starts at least one process of each kind, and ends with a real call that the fleet
+answered. Does what is left to do: again is harmless, and processes that died are started again.
+
+  RABBITMQ_URL             use this running broker instead of a private one
+  RABBITMQ_MANAGEMENT_URL  its management API, http://user:password@host:port, if any
+  PORT                     of the HTTP interface, or the next free one (3006)
+  BIND_ADDRESS             of the HTTP interface (127.0.0.1; 0.0.0.0 for all)
+  JWT_SECRET               to sign tokens with; a random one is made once
+  INTERNAL_SERVICE_KEY     likewise
+  CHATFLEET_BIN            run the binaries of this folder, and build nothing
+TEXT
+}
+
+cmd_up() {
+    (($# == 0)) || usage_error "up takes no arguments"
+    STEPS=7
+    state_lock
+    step "packages" packages_ensure run
+    step "build" build_release
+    step "RabbitMQ" broker_ensure
+    secrets_make
+    step "topology" topology_apply
+    step "listening socket" keeper_start
+    step "processes" up_processes
+    step "a call" up_call
+    up_report
+}
+
+build_release() {
+    [[ -z ${CHATFLEET_BIN:-} ]] || return 0
+    build release
+}
+
+build() { # with the preset $1, one at a time in a checkout
+    local log=$LOG_DIR/build-$1.log lock_fd
+    mkdir -p -- "$ROOT/build"
+    exec {lock_fd}>>"$ROOT/build/$1.lock"
+    flock "$lock_fd"
+    if ! (cd -- "$ROOT" && cmake --preset "$1" && cmake --build "build/$1") >"$log" 2>&1 </dev/null; then
+        step_break
+        tail -n 40 -- "$log" >&2
+        fail "the build failed; all of it: $log"
+    fi
+    exec {lock_fd}>&-
+}
+
+topology_apply() {
+    local said
+    said=$(RABBITMQ_URL=$(broker_url) "$BIN_DIR/chatfleet" topology apply 2>&1) ||
+        fail "the topology could not be declared: $said"
+}
+
+up_processes() {
+    local kind
+    for kind in "${KINDS[@]}"; do
+        (($(wanted "$kind") > 0)) || set_wanted "$kind" 1
+    done
+    stop_leftovers
+    for kind in "${KINDS[@]}"; do
+        reconcile "$kind"
+    done
+}
+
+up_call() {
+    wait_until 5 echo_call || fail "POST $(gateway_url)/api/chat/echo: $ECHO_ANSWER"
+}
+
+up_report() {
+    local name program=$0 management
+    [[ $program == */* ]] || program=$ROOT/fleet
+    [[ $FLEET_HOME == "$ROOT/.fleet" ]] || program="FLEET_HOME=$(printf %q "$FLEET_HOME") $program"
+    management=$(broker_management_url)
+    echo
+    say "POST /api/chat/echo answered: $ECHO_ANSWER"
+    echo
+    printf '  %-20s %s\n' "HTTP interface" "$(gateway_url)"
+    printf '  %-20s %s\n' "RabbitMQ" "$(broker_address)"
+    [[ -z $management ]] || printf '  %-20s %s\n' "RabbitMQ management" "$(login_of "$management")"
+    while read -r name; do
+        printf '  %-20s http://%s/health /metrics%s\n' "$name" "$(admin_of "$name")" \
+            "$(is_outdated "$name" && echo "   (an older build: restart takes the new one)")"
+    done < <(all_names)
+    cat <<TEXT
+
+Try it:
+  curl -sS $(gateway_url)/api/chat/echo -H "Authorization: Bearer \$($program token)" -H 'Content-Type: application/json' -d '$ECHO_BODY'
+TEXT
+}
+
+login_of() { # "http://host:port (user U, password P)" of a URL with both
+    local login=${1#*://}
+    if [[ $login == *@* ]]; then
+        login=${login%@*}
+        printf '%s://%s (user %s, password %s)' "${1%%://*}" "${1##*@}" "${login%%:*}" "${login#*:}"
+    else
+        printf '%s' "$1"
+    fi
+}
+
+# ---- down ----
+
+help_down() {
+    cat <<'TEXT'
+Usage: ./fleet down [--purge]
+
+Stops all that ./fleet started here: first the shims, which answer what is under way, then the
+workers, then RabbitMQ. What does not end within DRAIN_TIMEOUT_SECONDS (30) and a little more is
+killed. Data, secrets and ports are kept for the next ./fleet up; --purge deletes them, too, but
+never $FLEET_HOME/env.
+TEXT
+}
+
+cmd_down() {
+    local purge=false kind names
+    case "$*" in
+        '') ;;
+        --purge) purge=true ;;
+        *) usage_error "down takes --purge or nothing" ;;
+    esac
+    [[ -d $FLEET_HOME ]] || return 0
+    state_lock
+    stop_leftovers
+    for kind in "${KINDS[@]}"; do
+        mapfile -t names < <(names_of "$kind")
+        stop_processes "${names[@]}"
+    done
+    keeper_stop
+    broker_stop
+    rm -f -- "$RUN_DIR/wanted" "$RUN_DIR/broker"
+    if $purge; then
+        broker_purge
+        rm -rf -- "$RUN_DIR" "$LOG_DIR" "$SETTINGS" "$FLEET_HOME/lock"
+        rmdir --ignore-fail-on-non-empty -- "$FLEET_HOME"
+    fi
+}
+
+# ---- scale and restart ----
+
+help_scale() {
+    cat <<TEXT
+Usage: ./fleet scale KIND=N …
+
+Runs N processes (0 to $MAX_PROCESSES) of each KIND named: ${KINDS[*]}.
+More are started and awaited, fewer are drained, the highest numbers first; those that died are
+started again. With gateway=0 the port is closed.
+TEXT
+}
+
+cmd_scale() {
+    local change kind n kinds=()
+    (($# > 0)) || usage_error "scale takes KIND=N; the kinds are: ${KINDS[*]}"
+    for change in "$@"; do
+        kind=${change%%=*} n=${change#*=}
+        require_kind "$kind"
+        if [[ $change != *=* || ! $n =~ ^[0-9]{1,3}$ ]] || ((10#$n > MAX_PROCESSES)); then
+            usage_error "$change: N is a number from 0 to $MAX_PROCESSES, as in $kind=2"
+        fi
+    done
+    state_lock
+    require_up
+    stop_leftovers
+    for change in "$@"; do
+        kind=${change%%=*} n=$((10#${change#*=}))
+        say "$kind: $(wanted "$kind") → $n"
+        set_wanted "$kind" "$n"
+        kinds+=("$kind")
+    done
+    broker_ensure
+    (($(wanted gateway) == 0)) || keeper_start
+    for kind in "${kinds[@]}"; do
+        reconcile "$kind"
+    done
+    (($(wanted gateway) > 0)) || keeper_stop
+}
+
+help_restart() {
+    cat <<TEXT
+Usage: ./fleet restart [KIND]
+
+Builds, then replaces the processes (of one KIND: ${KINDS[*]}) one by one: the new one serves
+before the old one is told to finish. Clients keep their listening socket and notice nothing.
+TEXT
+}
+
+cmd_restart() {
+    local kinds=("${KINDS[@]}") kind names name
+    (($# <= 1)) || usage_error "restart takes one kind or none"
+    if (($# == 1)); then
+        require_kind "$1"
+        kinds=("$1")
+    fi
+    state_lock
+    require_up
+    build_release
+    stop_leftovers
+    for kind in "${kinds[@]}"; do
+        mapfile -t names < <(names_of "$kind")
+        for name in "${names[@]}"; do
+            replace_process "$name"
+            say "$name: replaced"
+        done
+        reconcile "$kind"
+    done
+}
+
+# ---- logs, env, token ----
+
+help_logs() {
+    cat <<'TEXT'
+Usage: ./fleet logs [NAME] [-f] [-n LINES]
+
+Prints the last LINES (50) of the logs of NAME: a process (gateway.1), a kind (gateway), rabbitmq,
+build-release, packages; without NAME, of all processes. -f goes on with what is added.
+TEXT
+}
+
+cmd_logs() {
+    local name='' lines=50 follow=() files=()
+    while (($# > 0)); do
+        case $1 in
+            -f | --follow) follow=(--follow=name --retry) ;;
+            -n)
+                [[ ${2:-} =~ ^[0-9]+$ ]] || usage_error "-n takes a number of lines"
+                lines=$2
+                shift
+                ;;
+            -*) usage_error "logs knows no $1" ;;
+            *)
+                [[ -z $name ]] || usage_error "logs takes one name"
+                name=$1
+                ;;
+        esac
+        shift
+    done
+    logs_files "$name"
+    exec tail --lines="$lines" "${follow[@]}" -- "${files[@]}"
+}
+
+logs_files() { # of NAME ($1) into the caller's `files`
+    local kind
+    shopt -s nullglob
+    if [[ -z $1 ]]; then
+        for kind in "${KINDS[@]}"; do
+            files+=("$LOG_DIR/$kind".*.log)
+        done
+    elif kind_exists "$1"; then
+        files=("$LOG_DIR/$1".*.log)
+    elif [[ $1 != */* && -e $LOG_DIR/$1.log ]]; then
+        files=("$LOG_DIR/$1.log")
+    fi
+    shopt -u nullglob
+    ((${#files[@]} > 0)) || fail "there is no log of ${1:-any process} yet"
+}
+
+help_env() {
+    cat <<'TEXT'
+Usage: eval "$(./fleet env)"
+
+Prints export lines: CHATFLEET_URL (while the fleet is up), RABBITMQ_URL, RABBITMQ_MANAGEMENT_URL
+(with its login), JWT_SECRET, INTERNAL_SERVICE_KEY.
+TEXT
+}
+
+cmd_env() {
+    (($# == 0)) || usage_error "env takes no arguments"
+    [[ -n $(broker_url) ]] || fail "the fleet is not up: ./fleet up starts it"
+    ! fleet_is_up || env_line CHATFLEET_URL "$(gateway_url)"
+    env_line RABBITMQ_URL "$(broker_url)"
+    env_line RABBITMQ_MANAGEMENT_URL "$(broker_management_url)"
+    env_line JWT_SECRET "$(setting JWT_SECRET)"
+    env_line INTERNAL_SERVICE_KEY "$(setting INTERNAL_SERVICE_KEY)"
+}
+
+env_line() {
+    [[ -z $2 ]] || printf 'export %s=%q\n' "$1" "$2"
+}
+
+help_token() {
+    cat <<'TEXT'
+Usage: ./fleet token [--user U] [--tenant T] [--role R] [--expires SECONDS]
+
+Prints a bearer token, signed with the fleet's secret.
+TEXT
+}
+
+cmd_token() {
+    [[ -x $BIN_DIR/chatfleet ]] || fail "nothing is built yet: ./fleet up does it"
+    issue_token "$@"
+}
+
+# ---- broker ----
+
+help_broker() {
+    cat <<'TEXT'
+Usage: ./fleet broker start | stop | restart | ctl ARGUMENTS…
+
+The private RabbitMQ of this fleet, alone: starts it (with no process of the fleet), stops it,
+stops and starts it; ctl is rabbitmqctl against it, as in ./fleet broker ctl list_queues.
+TEXT
+}
+
+cmd_broker() {
+    local verb=${1:-}
+    [[ $verb == ctl ]] || (($# == 1)) || usage_error "broker takes start, stop, restart or ctl"
+    case $verb in
+        ctl)
+            shift
+            broker_ctl "$@"
+            ;;
+        start | stop | restart)
+            state_lock
+            ! fleet_is_up || broker_is_private || fail "the fleet's broker is not a private one"
+            secrets_make
+            case $verb in
+                start) broker_start ;;
+                stop) broker_stop ;;
+                restart)
+                    broker_stop
+                    broker_start
+                    ;;
+            esac
+            ;;
+        *) usage_error "broker takes start, stop, restart or ctl, not \"$verb\"" ;;
+    esac
+}
+
+# ---- help ----
+
+help_help() {
+    help_all
+}
+
+cmd_help() {
+    (($# > 0)) || set -- all
+    [[ $1 == all ]] || require_command "$1"
+    "help_$1"
+}
+
+require_command() {
+    if [[ ! $1 =~ ^[a-z]+$ ]] || ! declare -F "cmd_$1" >/dev/null; then
+        usage_error "there is no command \"$1\"; ./fleet help lists them"
+    fi
+}
+
+# ---- the way in ----
+
+on_exit() {
+    local status=$?
+    trap '' INT TERM
+    step_break
+    policy_restore
+    "${AT_EXIT[@]}"
+    exit "$status"
+}
+
+on_signal() {
+    step_break
+    warn "interrupted; ./fleet up goes on from here, ./fleet down stops what runs"
+    exit "$1"
+}
+
+main() {
+    local command=${1:-}
+    AT_EXIT=(true)
+    if [[ -z $command ]]; then
+        help_all >&2
+        exit "$EXIT_USAGE"
+    fi
+    shift
+    [[ $command != --help && $command != -h ]] || command=help
+    require_command "$command"
+    if [[ ${1:-} == --help || ${1:-} == -h ]]; then
+        "help_$command"
+        exit 0
+    fi
+    state_load_env
+    BIN_DIR=$(realpath --no-symlinks --canonicalize-missing -- "${CHATFLEET_BIN:-$ROOT/build/release}")
+    trap on_exit EXIT
+    trap 'on_signal 130' INT
+    trap 'on_signal 143' TERM
+    "cmd_$command" "$@"
+}

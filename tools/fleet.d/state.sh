@@ -1,0 +1,128 @@
+# shellcheck shell=bash
+# What a fleet remembers, under $FLEET_HOME (default: .fleet in the checkout):
+#
+#   env       the user's own settings, KEY=VALUE lines, if there is such a file
+#   settings  secrets, ports and places that outlive ./fleet down, KEY=VALUE lines
+#   run/      wanted (KIND=N lines; there while the fleet is up), broker (the URLs in use),
+#             NAME.pid and NAME.json of each process, the keeper's socket
+#   logs/     a log for each process, and those of build and packages
+#   rabbitmq/ the broker's data, unless its user cannot reach it here (broker.sh)
+
+FLEET_HOME=$(realpath --no-symlinks --canonicalize-missing -- "${FLEET_HOME:-$ROOT/.fleet}")
+RUN_DIR=$FLEET_HOME/run
+LOG_DIR=$FLEET_HOME/logs
+SETTINGS=$FLEET_HOME/settings
+LOCK_FD=
+export FLEET_HOME
+
+state_open() {
+    (
+        umask 077
+        mkdir -p -- "$FLEET_HOME" "$RUN_DIR" "$LOG_DIR"
+    ) || fail "$FLEET_HOME cannot be made"
+    chmod 711 -- "$FLEET_HOME" # the broker's user passes through; all else is 0700 and 0600
+}
+
+# One command at a time changes a fleet. The lock goes with this process, however it ends.
+state_lock() {
+    state_open
+    while true; do
+        exec {LOCK_FD}>>"$FLEET_HOME/lock"
+        if ! flock --nonblock "$LOCK_FD"; then
+            warn "another ./fleet is at work in $FLEET_HOME; waiting for it"
+            flock "$LOCK_FD"
+        fi
+        # A purge may have taken the file away meanwhile.
+        [[ "$FLEET_HOME/lock" -ef "/proc/self/fd/$LOCK_FD" ]] && return
+        exec {LOCK_FD}>&-
+        state_open
+    done
+}
+
+state_unlock() {
+    [[ -z $LOCK_FD ]] || exec {LOCK_FD}>&-
+    LOCK_FD=
+}
+
+# Print the value of key $2 in the KEY=VALUE file $1; nothing when there is none.
+value_of() {
+    local line
+    [[ -r $1 ]] || return 0
+    while IFS= read -r line; do
+        if [[ $line == "$2="* ]]; then
+            printf '%s' "${line#*=}"
+            return
+        fi
+    done <"$1"
+}
+
+# Set key $2 of the KEY=VALUE file $1 to $3.
+set_value() {
+    {
+        [[ ! -r $1 ]] || grep -v "^$2=" -- "$1" || true
+        printf '%s=%s\n' "$2" "$3"
+    } | write_private "$1"
+}
+
+setting() {
+    value_of "$SETTINGS" "$1"
+}
+
+set_setting() {
+    [[ $(setting "$1") == "$2" ]] || set_value "$SETTINGS" "$1" "$2"
+}
+
+# Take the lines of $FLEET_HOME/env into the environment; what is set there already wins. Values
+# are literal: one pair of quotes around them is taken off, nothing is expanded.
+state_load_env() {
+    local line number=0 key value
+    [[ -r $FLEET_HOME/env ]] || return 0
+    while IFS= read -r line || [[ -n $line ]]; do
+        number=$((number + 1))
+        [[ $line =~ ^[[:space:]]*(#|$) ]] && continue
+        [[ $line =~ ^[[:space:]]*(export[[:space:]]+)?([A-Za-z_][A-Za-z0-9_]*)=(.*)$ ]] ||
+            fail "$FLEET_HOME/env, line $number: not KEY=VALUE"
+        key=${BASH_REMATCH[2]} value=${BASH_REMATCH[3]}
+        if [[ $value =~ ^\"(.*)\"$ || $value =~ ^\'(.*)\'$ ]]; then
+            value=${BASH_REMATCH[1]}
+        fi
+        [[ -n ${!key+set} ]] || export "$key=$value"
+    done <"$FLEET_HOME/env"
+}
+
+# ---- secrets ----
+
+# Make the secrets once. One that the environment names is taken over as long as nothing runs.
+secrets_make() {
+    local name
+    for name in JWT_SECRET INTERNAL_SERVICE_KEY; do
+        if [[ -n ${!name:-} && ${!name} != "$(setting "$name")" ]]; then
+            if fleet_is_up; then
+                warn "$name of the environment is not the running fleet's: it counts after ./fleet down"
+            else
+                set_setting "$name" "${!name}"
+            fi
+        fi
+        [[ -n $(setting "$name") ]] || set_setting "$name" "$(random_hex 32)"
+    done
+}
+
+# ---- how many processes the user wants ----
+
+fleet_is_up() {
+    [[ -e $RUN_DIR/wanted ]]
+}
+
+require_up() {
+    fleet_is_up || fail "the fleet is not up: ./fleet up starts it"
+}
+
+wanted() { # of kind $1
+    local n
+    n=$(value_of "$RUN_DIR/wanted" "$1")
+    printf '%d' "${n:-0}"
+}
+
+set_wanted() {
+    set_value "$RUN_DIR/wanted" "$1" "$2"
+}

@@ -1,0 +1,138 @@
+# shellcheck shell=bash
+# ./fleet status: what runs, from the records, the admin endpoints and the management API.
+
+help_status() {
+    cat <<'TEXT'
+Usage: ./fleet status [--json]
+
+Shows the broker and each process that runs or should run: state (up; starting; unhealthy; dead),
+pid, admin address, and its queue with the messages that wait (ready) and that workers hold
+(unacked); "-" where the management API cannot tell. Exit code 0 when all that should run is up,
+else 1. With --json:
+
+  {"up": true, "url": "http://…" | null,
+   "broker": {"private", "alive", "pid", "amqp", "management", "version"},
+   "processes": [{"kind", "name", "pid", "state", "alive", "ready", "admin", "outdated",
+                  "queue", "ready_messages", "unacked_messages"}]}
+
+What is not known is null. "ready" says that the process's own /health is 200 at this moment.
+TEXT
+}
+
+cmd_status() {
+    local json
+    [[ $# == 0 || $* == --json ]] || usage_error "status takes --json or nothing"
+    [[ $(packages_missing curl jq) == '' ]] || fail "status needs curl and jq: ./fleet up installs them"
+    json=$(status_json)
+    if (($# == 1)); then
+        printf '%s\n' "$json"
+    else
+        status_table "$json"
+    fi
+    jq --exit-status .up >/dev/null <<<"$json" || exit 1
+}
+
+broker_address() { # where AMQP is spoken, without the login
+    local url
+    url=$(broker_url)
+    url=${url##*@}
+    printf '%s' "${url#*://}"
+}
+
+# The answer to GET $1 of the management API, or null.
+api_or_null() {
+    broker_api "$1" || echo null
+}
+
+status_json() {
+    local management vhost
+    management=$(broker_management_url)
+    vhost=$(broker_vhost)
+    status_rows | jq --raw-input --slurp \
+        --argjson wanted "$(fleet_is_up && echo true || echo false)" \
+        --arg url "$(fleet_is_up && gateway_url)" \
+        --argjson private "$(broker_is_private && echo true || echo false)" \
+        --arg broker_pid "$(pid_of rabbitmq)" \
+        --arg amqp "$(broker_address)" \
+        --arg management "${management:+${management%%://*}://${management##*@}}" \
+        --argjson overview "$(api_or_null 'overview?columns=rabbitmq_version')" \
+        --argjson queues "$(api_or_null "queues/$vhost?columns=name,messages_ready,messages_unacknowledged")" \
+        --arg health "$(status_health)" '
+        def known: if . == "" then null else . end;
+        ([$health | split("\n")[] | select(. != "") | split(" ") | {(.[0]): .[1]}] | add // {}) as $codes
+        | (($queues // []) | map({(.name): .}) | add // {}) as $queues
+        | [split("\n")[] | select(. != "") | split("\t")
+            | {kind: .[0], name: .[1], pid: (.[2] | if . == "" then null else tonumber end),
+               admin: (.[3] | known), outdated: (.[4] == "true"), queue: (.[5] | known)}
+            | .alive = (.pid != null)
+            | .ready = (.alive and .admin != null and $codes[.admin] == "200")
+            | .state = (if .ready then "up" elif .alive | not then "dead"
+                        elif .admin == null then "starting" else "unhealthy" end)
+            | .ready_messages = $queues[.queue // ""].messages_ready
+            | .unacked_messages = $queues[.queue // ""].messages_unacknowledged]
+        | . as $processes
+        | {private: $private,
+           alive: (if $overview != null then true elif $private or $management != "" then false
+                   else null end),
+           pid: ($broker_pid | if $private and . != "" then tonumber else null end),
+           amqp: ($amqp | known), management: ($management | known),
+           version: $overview.rabbitmq_version} as $broker
+        | {up: ($wanted and $broker.alive != false and ($processes | all(.ready))),
+           url: ($url | known), broker: $broker, processes: $processes}'
+}
+
+broker_vhost() { # as the path of a URL, percent-encoded
+    local path
+    path=$(broker_address)
+    [[ $path == */?* ]] && path=${path#*/} && printf '%s' "${path%%\?*}" || printf '%%2F'
+}
+
+# A line for each process: kind, name, pid, admin address, whether outdated, queue, with tabs between.
+status_rows() {
+    local kind name
+    for kind in "${KINDS[@]}"; do
+        while read -r name; do
+            printf '%s\t%s\t%s\t%s\t%s\t%s\n' "$kind" "$name" "$(pid_of "$name")" \
+                "$(admin_of "$name")" "$(is_outdated "$name" && echo true)" "$(kind_queue "$kind")"
+        done < <(wanted_or_recorded "$kind")
+    done
+}
+
+wanted_or_recorded() { # the names of kind $1
+    {
+        names_of "$1"
+        seq --format="$1.%.0f" 1 "$(wanted "$1")"
+    } | sort -t. -k2n -u
+}
+
+# Ask all admin endpoints at the same time: "HOST:PORT CODE" lines.
+status_health() {
+    local name address asked=()
+    while read -r name; do
+        address=$(admin_of "$name")
+        [[ -z $address ]] || asked+=(--output /dev/null "http://$address/health")
+    done < <(all_names)
+    ((${#asked[@]} > 0)) || return 0
+    curl --silent --parallel --parallel-immediate --max-time 3 \
+        --write-out '%{url_effective} %{http_code}\n' "${asked[@]}" |
+        sed 's|^http://||; s|/health||' || true
+}
+
+status_table() {
+    local format='%-20s %8s  %-10s %-22s %-18s %7s %7s\n' row
+    # shellcheck disable=SC2059
+    {
+        printf "$format" NAME PID STATE ADMIN QUEUE READY UNACKED
+        while IFS=$'\t' read -ra row; do
+            printf "$format" "${row[@]}"
+        done < <(jq --raw-output '.processes[] | [.name, .pid, .state, .admin, .queue, .ready_messages,
+            .unacked_messages] | map(. // "-") | @tsv' <<<"$1")
+    }
+    echo
+    jq --raw-output '.url // "not up: ./fleet up starts it" | "HTTP interface  \(.)"' <<<"$1"
+    jq --raw-output '.broker | "RabbitMQ        \(if .alive then "up" elif .alive == null then "unknown" else "down" end)"
+        + "  \(.amqp // "")" + (if .management then "  management \(.management)" else "" end)
+        + (if .version then "  version \(.version)" else "" end)' <<<"$1"
+    jq --raw-output 'select(any(.processes[]; .outdated))
+        | "Some run an older build than build/release: ./fleet restart takes the new one."' <<<"$1"
+}

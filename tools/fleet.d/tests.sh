@@ -1,0 +1,84 @@
+# shellcheck shell=bash
+# ./fleet test and ./fleet bench: both against a RabbitMQ of their own in a temporary FLEET_HOME.
+
+help_test() {
+    cat <<'TEXT'
+Usage: ./fleet test [PATTERN]
+
+Installs what tests need, builds build/asan with sanitizers and runs the tests whose names match
+the regular expression PATTERN, or all, against a private RabbitMQ on free ports; a running fleet is
+not touched. Exit code and last lines are ctest's. Tests find in their environment CHATFLEET_BIN,
+RABBITMQ_URL, RABBITMQ_MANAGEMENT_URL, and FLEET_HOME for calls such as ./fleet broker restart.
+TEXT
+}
+
+cmd_test() {
+    local filter=()
+    (($# <= 1)) || usage_error "test takes one pattern or none"
+    (($# == 0)) || filter=(--tests-regex "$1")
+    STEPS=4
+    state_open
+    step "packages" packages_ensure test
+    step "build with sanitizers" build asan
+    step "node modules" node_modules "$ROOT/tests/integration"
+    step "RabbitMQ" servers_start
+    echo
+    export CHATFLEET_BIN=$ROOT/build/asan
+    export ASAN_OPTIONS=${ASAN_OPTIONS:-detect_leaks=1:halt_on_error=1:abort_on_error=0}
+    export UBSAN_OPTIONS=${UBSAN_OPTIONS:-halt_on_error=1:print_stacktrace=1}
+    ctest --test-dir "$ROOT/build/asan" --output-on-failure --no-tests=error "${filter[@]}"
+}
+
+help_bench() {
+    cat <<'TEXT'
+Usage: ./fleet bench [NAME] [ARGUMENTS…]
+
+Builds build/release and runs tests/bench/run with the arguments, against a private RabbitMQ on free
+ports; a running fleet is not touched, but shares the machine. tests/bench/run finds in its
+environment CHATFLEET_BIN, RABBITMQ_URL, RABBITMQ_MANAGEMENT_URL, JWT_SECRET, INTERNAL_SERVICE_KEY and
+a FLEET_HOME in which ./fleet up, scale and status work.
+TEXT
+}
+
+cmd_bench() {
+    [[ -x $ROOT/tests/bench/run ]] || fail "there is no tests/bench/run"
+    STEPS=4
+    state_open
+    step "packages" packages_ensure bench
+    step "build" build release
+    step "node modules" node_modules "$ROOT/tests/bench"
+    step "RabbitMQ" servers_start
+    echo
+    export CHATFLEET_BIN=$ROOT/build/release
+    (cd -- "$ROOT" && tests/bench/run "$@")
+}
+
+# npm ci in the folder $1 if it has a package-lock.json that changed since.
+node_modules() {
+    local stamp=$1/node_modules/.installed log=$LOG_DIR/npm.log
+    [[ -e $1/package-lock.json ]] || return 0
+    ! cmp --silent -- "$1/package-lock.json" "$stamp" || return 0
+    if ! (cd -- "$1" && npm ci --no-audit --no-fund) >"$log" 2>&1 </dev/null; then
+        step_break
+        tail -n 20 -- "$log" >&2
+        fail "npm ci failed in $1; all of it: $log"
+    fi
+    cp -- "$1/package-lock.json" "$stamp"
+}
+
+# Start the private servers in a new FLEET_HOME, to be removed when this script ends, and export
+# where they are.
+servers_start() {
+    local said
+    unset RABBITMQ_URL RABBITMQ_MANAGEMENT_URL PORT BIND_ADDRESS JWT_SECRET INTERNAL_SERVICE_KEY
+    FLEET_HOME=$(mktemp -d "${TMPDIR:-/tmp}/chatfleet-test.XXXXXX")
+    AT_EXIT=(servers_stop)
+    "$ROOT/fleet" broker start
+    said=$("$ROOT/fleet" env)
+    eval "$said"
+}
+
+servers_stop() {
+    "$ROOT/fleet" down --purge
+    rm -rf -- "$FLEET_HOME"
+}
