@@ -23,7 +23,9 @@ broker_management_url() { # with login; nothing when it is not known
 }
 
 broker_is_private() {
-    [[ -z $(setting BROKER_PASSWORD) || $(broker_url) == "$(broker_private_url)" ]]
+    local url
+    url=$(broker_url)
+    [[ -z $url || $url == "$(broker_private_url)" ]]
 }
 
 # Decide once per run of the fleet which broker serves it, and remember that.
@@ -45,9 +47,7 @@ broker_choose() {
 
 broker_ensure() {
     broker_choose
-    if [[ -z $(broker_url) ]] || broker_is_private; then
-        broker_start
-    fi
+    ! broker_is_private || broker_start
 }
 
 # ---- where it lives ----

@@ -90,9 +90,7 @@ up_processes() {
         (($(wanted "$kind") > 0)) || set_wanted "$kind" 1
     done
     stop_leftovers
-    for kind in "${KINDS[@]}"; do
-        reconcile "$kind"
-    done
+    reconcile_all
 }
 
 up_call() {
@@ -175,13 +173,13 @@ help_scale() {
 Usage: ./fleet scale KIND=N …
 
 Runs N processes (0 to $MAX_PROCESSES) of each KIND named: ${KINDS[*]}.
-More are started and awaited, fewer are drained, the highest numbers first; those that died are
-started again. With gateway=0 the port is closed.
+More are started and awaited, fewer are drained, the highest numbers first; those of any kind that
+died are started again. With gateway=0 the port is closed.
 TEXT
 }
 
 cmd_scale() {
-    local change kind n kinds=()
+    local change kind n
     (($# > 0)) || usage_error "scale takes KIND=N; the kinds are: ${KINDS[*]}"
     for change in "$@"; do
         kind=${change%%=*} n=${change#*=}
@@ -197,14 +195,9 @@ cmd_scale() {
         kind=${change%%=*} n=$((10#${change#*=}))
         say "$kind: $(wanted "$kind") → $n"
         set_wanted "$kind" "$n"
-        kinds+=("$kind")
     done
     broker_ensure
-    (($(wanted gateway) == 0)) || keeper_start
-    for kind in "${kinds[@]}"; do
-        reconcile "$kind"
-    done
-    (($(wanted gateway) > 0)) || keeper_stop
+    reconcile_all
 }
 
 help_restart() {
@@ -233,8 +226,8 @@ cmd_restart() {
             replace_process "$name"
             say "$name: replaced"
         done
-        reconcile "$kind"
     done
+    reconcile_all
 }
 
 # ---- logs, env, token ----

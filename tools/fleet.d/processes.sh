@@ -3,7 +3,8 @@
 # its pid, start time and boot, so that a pid which the kernel gave to somebody else is never taken
 # for ours. Our own also write NAME.json once they are ready (STATE_FILE).
 
-# The kinds of processes, in the order of their start. This is the only list of them.
+# The kinds of processes, along the way of a request; this is the only list of them. They stop in
+# this order, and start in the other one, so that no shim takes a request that nobody serves.
 KINDS=(gateway context-builder)
 MAX_PROCESSES=64
 READY_SECONDS=30
@@ -101,7 +102,7 @@ all_names() {
 state_file_of() {
     local file text
     for file in "$RUN_DIR/$1.json" "$RUN_DIR/$1.alt.json"; do
-        { text=$(<"$file"); } 2>/dev/null || continue
+        { read -r text <"$file"; } 2>/dev/null || continue
         [[ $text == *"\"pid\":$2,"* ]] && echo "$file" && return
     done
     return 1
@@ -198,6 +199,15 @@ stop_leftovers() {
         names+=("${file%.pid}")
     done
     stop_processes "${names[@]}"
+}
+
+reconcile_all() {
+    local i
+    (($(wanted gateway) == 0)) || keeper_start
+    for ((i = ${#KINDS[@]} - 1; i >= 0; i--)); do
+        reconcile "${KINDS[i]}"
+    done
+    (($(wanted gateway) > 0)) || keeper_stop # nobody is there to answer: refuse
 }
 
 # Start or drain processes of kind $1 until as many run as are wanted.

@@ -114,7 +114,7 @@ status_health() {
     done < <(all_names)
     ((${#asked[@]} > 0)) || return 0
     curl --silent --parallel --parallel-immediate --max-time 3 \
-        --write-out '%{url_effective} %{http_code}\n' "${asked[@]}" |
+        --write-out '%{url_effective} %{http_code}\n' "${asked[@]}" 2>/dev/null |
         sed 's|^http://||; s|/health||' || true
 }
 
