@@ -99,7 +99,7 @@ static void start_consuming(struct worker *w)
         return;
     if (!w->declared) {
         w->declaring = true;
-        topology_declare(w->consume_channel, w->kind->name, topology_answered, w);
+        topology_declare(w->consume, w->consume_channel, w->kind->name, topology_answered, w);
         return;
     }
     for (i = 0; i < w->subscriptions_count; i++) {
