@@ -458,7 +458,9 @@ struct codec *codec_new(size_t message_max)
     c->given_channel = -1;
     for (i = 0; i < CHANNELS; i++)
         buf_init(&c->assembly[i].body, message_max);
-    codec_set_frame_max(c, FRAME_MAX);
+    /* rabbitmq-c refuses to be tuned before the first frame came; its own limit is good till then. */
+    c->frame_max = FRAME_MAX;
+    c->scratch = mem_alloc(FRAME_MAX);
     return c;
 }
 
