@@ -995,5 +995,7 @@ int codec_put_publish(struct codec *c, struct buf *out, uint16_t channel,
     return 0;
 err:
     out->len = before;
+    if (out->data)
+        out->data[before] = '\0';
     return err_set(e, ERR_REJECT, 413, "the message and its headers do not fit into AMQP frames");
 }
