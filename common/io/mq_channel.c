@@ -67,9 +67,10 @@ struct mq_channel {
     struct timer *ack_timer;
 };
 
+/* When the connection goes, all of its channels do, before the first of them is told. */
 bool mq_channel_is_open(const struct mq_channel *ch)
 {
-    return ch->state == CHANNEL_OPEN;
+    return ch->state == CHANNEL_OPEN && ch->mq->state == MQ_UP;
 }
 
 unsigned mq_channel_epoch(const struct mq_channel *ch)
@@ -100,7 +101,7 @@ static bool usable(struct mq_channel *ch, mq_reply_cb *cb, void *arg)
 {
     struct err e;
 
-    if (ch->state == CHANNEL_OPEN)
+    if (mq_channel_is_open(ch))
         return true;
     err_set(&e, ERR_RETRY, 503, "the channel to the broker is not open");
     if (cb)
@@ -217,6 +218,8 @@ void mq_cancel(struct mq_consumer *c, mq_reply_cb *cb, void *arg)
 {
     struct mq_channel *ch = c->channel;
 
+    if (!usable(ch, cb, arg))
+        return;
     c->cancelled = cb;
     c->cancelled_arg = arg;
     codec_put_cancel(ch->mq->codec, &ch->mq->out, ch->number, c->tag);
@@ -263,7 +266,7 @@ static void send_acks(void *arg)
     uint64_t tag, highest = 0;
 
     ch->flush_set = false;
-    if (ch->state != CHANNEL_OPEN)
+    if (!mq_channel_is_open(ch))
         return;
     for (tag = ch->floor + 1; tag <= ch->delivered && *settled_at(ch, tag); tag++) {
         if (*settled_at(ch, tag) == 'a')
@@ -300,7 +303,7 @@ static void delivered(struct mq_channel *ch, const struct codec_in *in)
 
 void mq_ack(struct mq_channel *ch, uint64_t tag, unsigned epoch)
 {
-    if (ch->state != CHANNEL_OPEN || epoch != ch->epoch)
+    if (!mq_channel_is_open(ch) || epoch != ch->epoch)
         return;
     *settled_at(ch, tag) = 'a';
     if (!ch->flush_set)
@@ -310,7 +313,7 @@ void mq_ack(struct mq_channel *ch, uint64_t tag, unsigned epoch)
 
 void mq_nack(struct mq_channel *ch, uint64_t tag, unsigned epoch, bool requeue)
 {
-    if (ch->state != CHANNEL_OPEN || epoch != ch->epoch)
+    if (!mq_channel_is_open(ch) || epoch != ch->epoch)
         return;
     *settled_at(ch, tag) = '-';
     codec_put_nack(ch->mq->codec, &ch->mq->out, ch->number, tag, requeue);
@@ -358,7 +361,7 @@ int64_t mq_publish(struct mq_channel *ch, const struct mq_message *msg, bool man
 {
     struct mq *m = ch->mq;
 
-    if (ch->state != CHANNEL_OPEN)
+    if (!mq_channel_is_open(ch))
         return err_set(e, ERR_RETRY, 503, "the message broker is not reachable");
     if (m->blocked || ch->stopped)
         return err_set(e, ERR_RETRY, 503, "the message broker takes no messages at the moment");
