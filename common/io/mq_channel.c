@@ -464,9 +464,6 @@ static void open_channel(void *arg)
 /* Everything that was under way on the channel ends. */
 static void shut(struct mq_channel *ch, const struct err *why)
 {
-    struct pending *ring = ch->pending;
-    size_t room = ch->pending_room;
-    uint64_t first = ch->first, last = ch->last, tag;
     struct mq_consumer *c, *next;
     bool was_open = ch->state == CHANNEL_OPEN;
 
@@ -475,11 +472,6 @@ static void shut(struct mq_channel *ch, const struct err *why)
     ch->state = CHANNEL_SHUT;
     ch->stopped = false;
     timer_stop(ch->reopen);
-    ch->base += (int64_t)last;
-    ch->first = 1;
-    ch->last = 0;
-    ch->pending = NULL;
-    ch->pending_room = 0;
     ch->floor = ch->delivered = 0;
     while (ch->requests)
         answer(ch, NULL, why);
@@ -488,13 +480,14 @@ static void shut(struct mq_channel *ch, const struct err *why)
         free(c);
     }
     ch->consumers = NULL;
-    for (tag = first; tag <= last && ring; tag++) {
-        struct pending *p = &ring[tag & (room - 1)];
-
-        if (p->cb)
-            p->cb(p->arg, MQ_LOST);
-    }
-    free(ring);
+    while (ch->first <= ch->last) /* a callback may forget those that are still to come */
+        settle(ch, ch->first++, MQ_LOST);
+    free(ch->pending);
+    ch->pending = NULL;
+    ch->pending_room = 0;
+    ch->base += (int64_t)ch->last;
+    ch->first = 1;
+    ch->last = 0;
     if (was_open && ch->events.closed)
         ch->events.closed(ch->arg, ch, why);
 }
