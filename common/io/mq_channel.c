@@ -258,6 +258,13 @@ static void grow_settled(struct mq_channel *ch)
     ch->settled_room = room;
 }
 
+/* Deliveries of which nothing is to be told need no ack to move on. */
+static void skip_settled(struct mq_channel *ch)
+{
+    while (ch->floor < ch->delivered && *settled_at(ch, ch->floor + 1) == '-')
+        ch->floor++;
+}
+
 /* Tell the broker with one "all up to here" what can be told so, and the rest one by one. */
 static void send_acks(void *arg)
 {
@@ -293,6 +300,8 @@ static void delivered(struct mq_channel *ch, const struct codec_in *in)
                             .message = &in->message};
     struct mq_consumer *c = find_consumer(ch, in->text);
 
+    if (in->tag - ch->floor >= ch->settled_room)
+        skip_settled(ch);
     if (in->tag - ch->floor >= ch->settled_room)
         grow_settled(ch);
     ch->delivered = in->tag;
