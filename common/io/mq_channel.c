@@ -310,9 +310,16 @@ static void delivered(struct mq_channel *ch, const struct codec_in *in)
         c->events.delivery(c->arg, &d);
 }
 
+/* Is it still to be settled, on this epoch? */
+static bool unsettled(struct mq_channel *ch, uint64_t tag, unsigned epoch)
+{
+    return mq_channel_is_open(ch) && epoch == ch->epoch && tag > ch->floor &&
+           tag <= ch->delivered && *settled_at(ch, tag) == 0;
+}
+
 void mq_ack(struct mq_channel *ch, uint64_t tag, unsigned epoch)
 {
-    if (!mq_channel_is_open(ch) || epoch != ch->epoch)
+    if (!unsettled(ch, tag, epoch))
         return;
     *settled_at(ch, tag) = 'a';
     if (!ch->flush_set)
@@ -322,7 +329,7 @@ void mq_ack(struct mq_channel *ch, uint64_t tag, unsigned epoch)
 
 void mq_nack(struct mq_channel *ch, uint64_t tag, unsigned epoch, bool requeue)
 {
-    if (!mq_channel_is_open(ch) || epoch != ch->epoch)
+    if (!unsettled(ch, tag, epoch))
         return;
     *settled_at(ch, tag) = '-';
     codec_put_nack(ch->mq->codec, &ch->mq->out, ch->number, tag, requeue);
