@@ -30,6 +30,7 @@ struct mq_consumer {
     struct mq_consumer_events events;
     void *arg;
     bool no_ack;
+    bool cancelling; /* by us */
     mq_reply_cb *cancelled;
     void *cancelled_arg;
     char tag[16];
@@ -220,6 +221,7 @@ void mq_cancel(struct mq_consumer *c, mq_reply_cb *cb, void *arg)
 
     if (!usable(ch, cb, arg))
         return;
+    c->cancelling = true;
     c->cancelled = cb;
     c->cancelled_arg = arg;
     codec_put_cancel(ch->mq->codec, &ch->mq->out, ch->number, c->tag);
@@ -230,7 +232,7 @@ static void cancelled_by_broker(struct mq_channel *ch, const char *tag)
 {
     struct mq_consumer *c = find_consumer(ch, tag);
 
-    if (!c || c->cancelled) /* if we cancel as well, that answer is still to come */
+    if (!c || c->cancelling) /* if we cancel as well, that answer is still to come */
         return;
     log_event(LOG_WARN, "consumer cancelled by the broker", LOG_STR("consumer", tag));
     if (c->events.cancelled)
