@@ -456,7 +456,10 @@ void mq_close(struct mq *m, loop_cb *done, void *arg)
 {
     m->closed = done;
     m->closed_arg = arg;
+    if (m->state == MQ_CLOSING)
+        return;
     if (m->state == MQ_UP) {
+        mq_channels_send_acks(m);
         m->state = MQ_CLOSING;
         codec_put_close(m->codec, &m->out, "goodbye");
         mq_flush_later(m);

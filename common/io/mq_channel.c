@@ -538,6 +538,15 @@ void mq_channels_up(struct mq *m)
         open_channel(ch);
 }
 
+void mq_channels_send_acks(struct mq *m)
+{
+    struct mq_channel *ch;
+
+    for (ch = m->channels; ch; ch = ch->next)
+        if (ch->flush_set)
+            send_acks(ch);
+}
+
 void mq_channels_down(struct mq *m, const struct err *why)
 {
     struct mq_channel *ch;
