@@ -124,10 +124,13 @@ static int64_t backoff_ms(const struct mq *m)
 {
     unsigned shift = m->failures < 16 ? m->failures : 16;
     int64_t top = (int64_t)BACKOFF_MIN_MS << shift;
+    uint32_t chance;
 
     if (top > m->config.backoff_max_ms)
         top = m->config.backoff_max_ms;
-    return top / 2 + random() % (top / 2 + 1);
+    /* random() without a seed gives all processes the same numbers. */
+    evutil_secure_rng_get_bytes(&chance, sizeof(chance));
+    return top / 2 + chance % (top / 2 + 1);
 }
 
 static void lost(struct mq *m, const struct err *why)
