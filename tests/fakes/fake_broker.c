@@ -1,6 +1,8 @@
 #include "tests/fakes/fake_broker.h"
 
 #include <arpa/inet.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -399,9 +401,11 @@ static void accepted(struct evconnlistener *listener, evutil_socket_t fd, struct
     struct fake_broker *f = arg;
     struct fake_conn *c = mem_alloc(sizeof(*c));
     struct event_base *base = evconnlistener_get_base(listener);
+    int on = 1;
 
     (void)from;
     (void)length;
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
     if (f->conn)
         end_conn(f->conn);
     c->fake = f;

@@ -246,10 +246,10 @@ static int publish(struct chan *c, const char *id, bool mandatory, struct sent *
     return s->id < 0 ? -1 : 0;
 }
 
-static void publish_some(struct sent *sent, int n)
+static void publish_some(struct sent *sent, unsigned n)
 {
     struct err e;
-    int i;
+    unsigned i;
 
     for (i = 0; i < n; i++)
         CU_ASSERT_EQUAL_FATAL(publish(&w.a, "m", false, &sent[i], &e), 0);
@@ -782,7 +782,7 @@ static void not_when_the_output_is_full(void)
 {
     struct sent s[100] = {{0}}, refused = {0};
     struct err e;
-    int n = 0;
+    unsigned n = 0;
 
     begin();
     w.config.output_max = 2000;
