@@ -1,6 +1,8 @@
 #include "tests/fakes/fake_broker.h"
 
 #include <arpa/inet.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,9 +25,10 @@ struct fake_conn {
     struct event *trickle;
     bool greeted; /* the protocol header came */
     bool silent;
-    bool closing;  /* close once everything is written */
-    bool in_body;  /* a publish whose content is not complete */
-    uint64_t left; /* of it */
+    int closed_channel; /* whose methods are passed over until channel.close-ok */
+    bool closing;       /* close once everything is written */
+    bool in_body;       /* a publish whose content is not complete */
+    uint64_t left;      /* of it */
 };
 
 /* ---- output ---- */
@@ -245,6 +248,7 @@ static void basic_method(struct fake_conn *c, const struct wire_in *in)
     case WIRE(60, 20):
         failed = wire_args(in, "hsso", &zero, queue, tag, &bits);
         note(f, "consume %d %s %s %d", ch, queue, tag, bits);
+        memcpy(f->consumer, tag, sizeof(tag));
         say(c, ch, WIRE(60, 21), "s", tag);
         break;
     case WIRE(60, 30):
@@ -281,6 +285,7 @@ static void declare(struct fake_conn *c, const struct wire_in *in)
     note(f, "declare %d %s %d", in->channel, name, bits);
     if (f->closes_404 > 0) {
         f->closes_404--;
+        c->closed_channel = in->channel;
         say(c, in->channel, WIRE(20, 40), "hshh", 404, "NOT_FOUND - no queue", 50, 10);
     } else {
         say(c, in->channel, WIRE(50, 11), "sll", name, 3u, 2u);
@@ -341,7 +346,9 @@ static void content(struct fake_conn *c, const struct wire_in *in)
 
 static void take(struct fake_conn *c, const struct wire_in *in)
 {
-    if (c->fake->deaf)
+    if (in->method == WIRE(20, 41))
+        c->closed_channel = 0;
+    if (c->fake->deaf || (in->channel > 0 && in->channel == c->closed_channel))
         return;
     if (in->type == WIRE_HEARTBEAT)
         c->fake->heartbeats++;
@@ -394,9 +401,11 @@ static void accepted(struct evconnlistener *listener, evutil_socket_t fd, struct
     struct fake_broker *f = arg;
     struct fake_conn *c = mem_alloc(sizeof(*c));
     struct event_base *base = evconnlistener_get_base(listener);
+    int on = 1;
 
     (void)from;
     (void)length;
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
     if (f->conn)
         end_conn(f->conn);
     c->fake = f;

@@ -62,6 +62,7 @@ struct fake_broker {
     struct buf journal;  /* a line for every method of this connection but the handshake's */
     struct buf start_ok; /* its arguments, raw */
     char vhost[256];
+    char consumer[256]; /* the tag that the last basic.consume brought */
 
     /* Internal. */
     struct loop *loop;
