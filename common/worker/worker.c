@@ -129,13 +129,14 @@ static void stop_consuming(struct worker *w)
 
     for (i = 0; i < w->subscriptions_count; i++) {
         struct subscription *s = &w->subscriptions[i];
+        struct mq_consumer *consumer = s->consumer;
 
-        if (s->consumer) {
-            w->cancelling++;
-            mq_cancel(s->consumer, cancel_answered, w);
-        }
         s->consumer = NULL;
         s->confirmed = false;
+        if (!consumer)
+            continue;
+        w->cancelling++;
+        mq_cancel(consumer, cancel_answered, w);
     }
 }
 
