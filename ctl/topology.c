@@ -60,7 +60,7 @@ static void declared(void *arg, const struct err *e)
 
 static void apply(struct ctl_session *s)
 {
-    topology_declare(s->channel, NULL, declared, s);
+    topology_declare(s->mq, s->channel, NULL, declared, s);
 }
 
 int ctl_topology(int argc, char **argv)

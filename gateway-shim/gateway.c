@@ -232,9 +232,14 @@ static void call_operation(struct request *r, json_t *args)
                            .scope = r->identity.scope,
                            .traceparent = trace_parent(r)};
     size_t n = json_dumpb(args, NULL, 0, JSON_COMPACT);
-    char *body = arena_alloc(r->arena, n + 1);
     struct err e;
+    char *body;
 
+    if (n > (size_t)process_settings.message_max) {
+        respond_problem(r, 413, "the arguments are larger than a message may be", NULL);
+        return;
+    }
+    body = arena_alloc(r->arena, n + 1);
     json_dumpb(args, body, n, JSON_COMPACT);
     if (!rpc_call(r->gateway->rpc, r->operation, r->arena, &env, body, n, false, call_done, r, &e))
         respond_problem(r, e.status, e.text, NULL);

@@ -375,7 +375,9 @@ static void exchanges_declared(void *arg, const struct err *e)
 
 static void publish_opened(void *arg, struct mq_channel *ch)
 {
-    topology_declare(ch, "", exchanges_declared, arg);
+    struct rpc *rpc = arg;
+
+    topology_declare(rpc->publish, ch, "", exchanges_declared, rpc);
 }
 
 static void consume_opened(void *arg, struct mq_channel *ch)

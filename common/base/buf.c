@@ -95,7 +95,7 @@ static size_t json_char(const char *s, char out[8])
         snprintf(out, 8, "\\u%04x", c);
         return 1;
     }
-    n = text_utf8_char(s, strlen(s) < 4 ? strlen(s) : 4);
+    n = text_utf8_char(s, strnlen(s, 4));
     if (n == 0) {
         snprintf(out, 8, "\xef\xbf\xbd");
         return 1;

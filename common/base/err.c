@@ -4,6 +4,14 @@
 #include <stdio.h>
 #include <string.h>
 
+/* What others wrote (a broker's reason, a setting) may hold line ends and terminal escapes. */
+static void keep_to_one_line(char *text)
+{
+    for (; *text; text++)
+        if ((unsigned char)*text < 0x20 || *text == 0x7f)
+            *text = ' ';
+}
+
 int err_set(struct err *e, enum err_kind kind, int status, const char *fmt, ...)
 {
     va_list ap;
@@ -15,6 +23,7 @@ int err_set(struct err *e, enum err_kind kind, int status, const char *fmt, ...)
     va_start(ap, fmt);
     vsnprintf(e->text, sizeof(e->text), fmt, ap);
     va_end(ap);
+    keep_to_one_line(e->text);
     return -1;
 }
 
@@ -32,6 +41,7 @@ int err_context(struct err *e, const char *fmt, ...)
     va_end(ap);
     n = strlen(e->text);
     snprintf(e->text + n, sizeof(e->text) - n, ": %s", text);
+    keep_to_one_line(e->text);
     return -1;
 }
 

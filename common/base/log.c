@@ -11,7 +11,7 @@
 #include "common/base/clock.h"
 #include "common/base/mem.h"
 
-enum { LINE_MAX_BYTES = 16384 };
+enum { LINE_MAX_BYTES = 16384, LINE_END_BYTES = 2 };
 
 static const char *const level_names[] = {"debug", "info", "warn", "error"};
 
@@ -101,25 +101,32 @@ static void plain_line(enum log_level level, const char *event, const struct log
     }
 }
 
+static int json_field(struct buf *b, const struct log_field *f)
+{
+    if (buf_printf(b, ",\"%s\":", f->name))
+        return -1;
+    return f->text ? buf_json_string(b, f->text) : buf_printf(b, "%ld", f->number);
+}
+
+/* All but the end of it. */
 static void json_line(enum log_level level, const char *event, const struct log_field *f, int n)
 {
     struct buf *b = &state.line;
     char time[CLOCK_ISO_SIZE];
+    size_t before;
     int i;
 
     buf_printf(b, "{\"time\":\"%s\",\"level\":\"%s\",\"service\":\"%s\",\"event\":",
                clock_iso(clock_wall_ms(), time), level_names[level], state.service);
-    buf_json_string(b, event);
+    if (buf_json_string(b, event))
+        buf_puts(b, "\"(too long)\"");
     for (i = 0; i < n; i++) {
-        if (f[i].absent)
+        before = b->len;
+        if (f[i].absent || json_field(b, &f[i]) == 0)
             continue;
-        buf_printf(b, ",\"%s\":", f[i].name);
-        if (!f[i].text)
-            buf_printf(b, "%ld", f[i].number);
-        else if (buf_json_string(b, f[i].text))
-            buf_puts(b, "\"(too long)\"");
+        b->len = before;
+        buf_printf(b, ",\"%s\":\"(too long)\"", f[i].name); /* or left out, if even that is */
     }
-    buf_puts(b, "}");
 }
 
 void log_write(enum log_level level, const char *event, const struct log_field *fields, int n)
@@ -127,11 +134,13 @@ void log_write(enum log_level level, const char *event, const struct log_field *
     if (state.line.max == 0)
         buf_init(&state.line, LINE_MAX_BYTES);
     buf_clear(&state.line);
+    state.line.max = LINE_MAX_BYTES - LINE_END_BYTES;
     if (state.plain)
         plain_line(level, event, fields, n);
     else
         json_line(level, event, fields, n);
-    buf_puts(&state.line, "\n");
+    state.line.max = LINE_MAX_BYTES;
+    buf_puts(&state.line, state.plain ? "\n" : "}\n");
     /* A full disk or a closed pipe must not stop the service; there is nowhere to say so. */
     if (write(state.fd, state.line.data, state.line.len) < 0)
         return;

@@ -67,7 +67,7 @@ bool topology_owns_queue(const char *name)
 
 /* ---- the plan: every declaration, in an order in which no message can be lost ---- */
 
-enum step_kind { STEP_EXCHANGE, STEP_QUEUE, STEP_BINDING };
+enum step_kind { STEP_EXCHANGE, STEP_QUEUE, STEP_BINDING, STEP_DELETE };
 
 struct step {
     enum step_kind kind;
@@ -118,6 +118,22 @@ static void dead_letter_to(struct plan *p, struct step *s, const char *exchange,
     mq_table_put_string(p->arena, &s->arguments, "x-overflow", "reject-publish");
 }
 
+/* Whether the feature flag is on shows only by what the broker takes. From 3.12 on it always is. */
+static void plan_probe(struct plan *p, const char *version)
+{
+    char id[UUID_TEXT];
+    const char *name;
+    struct step *s;
+    int major, minor;
+
+    if (sscanf(version, "%d.%d", &major, &minor) != 2 || major > 3 || minor >= 12)
+        return;
+    name = arena_printf(p->arena, "%s.probe.%s", chat_names.prefix, uuid_v7(id));
+    s = add(p, STEP_QUEUE, name);
+    mq_table_put_string(p->arena, &s->arguments, "x-queue-type", "stream");
+    add(p, STEP_DELETE, name);
+}
+
 static bool serves(const struct work_queue *q, const struct operation *op)
 {
     return op->queue ? strcmp(op->queue, q->name) == 0 : q->first;
@@ -146,12 +162,15 @@ static void plan_queue(struct plan *p, const struct work_queue *q)
             add_binding(p, q->name, EXCHANGE_RPC, operations[i].name);
 }
 
-static void plan_make(struct plan *p, const char *kind)
+/* version: of the broker that will be asked; NULL to only show the plan. */
+static void plan_make(struct plan *p, const char *kind, const char *version)
 {
     size_t i;
 
     memset(p, 0, sizeof(*p));
     p->arena = arena_new();
+    if (version && (!kind || *kind))
+        plan_probe(p, version);
     for (i = 0; i < EXCHANGES; i++) {
         struct step *s = add(p, STEP_EXCHANGE, exchange_name((enum exchange)i));
 
@@ -178,6 +197,16 @@ struct declaration {
     void *arg;
 };
 
+static void explain(const struct step *s, struct err *e)
+{
+    if (strstr(e->text, "feature flag is disabled"))
+        err_set(e, ERR_FATAL, 500,
+                "the broker's feature flag stream_queue is off, and dead letters need it: "
+                "rabbitmqctl enable_feature_flag stream_queue");
+    else
+        err_context(e, "%s %s", s->kind == STEP_EXCHANGE ? "exchange" : "queue", s->name);
+}
+
 /* Answers come in the order of the steps; after the first failure all others fail too. */
 static void step_answered(void *arg, const struct mq_reply *reply, const struct err *e)
 {
@@ -189,7 +218,7 @@ static void step_answered(void *arg, const struct mq_reply *reply, const struct 
     if (e && !d->failed) {
         d->failed = true;
         first = *e;
-        err_context(&first, "%s %s", s->kind == STEP_EXCHANGE ? "exchange" : "queue", s->name);
+        explain(s, &first);
         d->done(d->arg, &first);
     }
     if (d->answered < d->plan.count)
@@ -200,25 +229,35 @@ static void step_answered(void *arg, const struct mq_reply *reply, const struct 
     free(d);
 }
 
-void topology_declare(struct mq_channel *ch, const char *kind, topology_cb *done, void *arg)
+static void send_step(struct mq_channel *ch, const struct step *s, struct declaration *d)
+{
+    switch (s->kind) {
+    case STEP_EXCHANGE:
+        mq_exchange_declare(ch, s->name, s->type, false, step_answered, d);
+        return;
+    case STEP_QUEUE:
+        mq_queue_declare(ch, s->name, false, false, &s->arguments, step_answered, d);
+        return;
+    case STEP_BINDING:
+        mq_queue_bind(ch, s->name, s->exchange, s->key, step_answered, d);
+        return;
+    case STEP_DELETE:
+        mq_queue_delete(ch, s->name, step_answered, d);
+    }
+}
+
+void topology_declare(struct mq *m, struct mq_channel *ch, const char *kind, topology_cb *done,
+                      void *arg)
 {
     struct declaration *d = mem_alloc(sizeof(*d));
     size_t i, n;
 
     d->done = done;
     d->arg = arg;
-    plan_make(&d->plan, kind);
-    n = d->plan.count;
-    for (i = 0; i < n; i++) {
-        const struct step *s = &d->plan.steps[i];
-
-        if (s->kind == STEP_EXCHANGE)
-            mq_exchange_declare(ch, s->name, s->type, false, step_answered, d);
-        else if (s->kind == STEP_QUEUE)
-            mq_queue_declare(ch, s->name, false, false, &s->arguments, step_answered, d);
-        else
-            mq_queue_bind(ch, s->name, s->exchange, s->key, step_answered, d);
-    }
+    plan_make(&d->plan, kind, mq_broker_version(m));
+    n = d->plan.count; /* the last answer, which may come from within the call, frees the plan */
+    for (i = 0; i < n; i++)
+        send_step(ch, &d->plan.steps[i], d);
 }
 
 /* ---- showing it ---- */
@@ -244,7 +283,7 @@ void topology_list(const char *kind, topology_line_cb *cb, void *arg)
     struct plan p;
     size_t i;
 
-    plan_make(&p, kind);
+    plan_make(&p, kind, NULL);
     for (i = 0; i < p.count; i++) {
         const struct step *s = &p.steps[i];
         struct topology_line line = {.name = s->name};

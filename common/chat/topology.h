@@ -56,10 +56,13 @@ bool topology_owns_queue(const char *name);
 /*
  * Declare the exchanges, and the queues of one kind (NULL: of every kind, "": none) with their
  * bindings. done is called once, with e NULL when everything is there, from the loop or from
- * within the call. A queue that exists with other arguments is an error that names it.
+ * within the call. A queue that exists with other arguments is an error that names it; so is a
+ * broker that cannot dead-letter at least once (older than 3.10, or its feature flag stream_queue
+ * is off).
  */
 typedef void topology_cb(void *arg, const struct err *e);
-void topology_declare(struct mq_channel *ch, const char *kind, topology_cb *done, void *arg);
+void topology_declare(struct mq *m, struct mq_channel *ch, const char *kind, topology_cb *done,
+                      void *arg);
 
 /* Every declaration in order, for people and machines: what topology_declare() would do. */
 struct topology_line {

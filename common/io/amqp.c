@@ -16,19 +16,17 @@ enum {
 
 /* A message on its way in: its method came, its header and body are still to come. */
 struct assembly {
-    enum codec_kind kind; /* CODEC_NOTHING: none under way */
-    amqp_method_t method; /* its decoded fields live in the channel's pool until release */
-    amqp_basic_properties_t *properties;
-    uint64_t size, got;
+    struct arena *arena; /* what in points to; NULL: none under way */
+    struct codec_in in;  /* as far as it is known */
+    bool headed;
+    uint64_t left; /* bytes of the body */
     struct buf body;
-    bool oversized;
 };
 
 struct codec {
     amqp_connection_state_t state;
     struct assembly assembly[CHANNELS];
-    struct arena *given; /* what the last codec_in points to */
-    int given_channel;   /* whose pool may be released; -1: none */
+    struct arena *given; /* what the last codec_in points to, or NULL */
     char *scratch;       /* one encoded method or header */
     size_t message_max;
     int frame_max;
@@ -455,10 +453,10 @@ struct codec *codec_new(size_t message_max)
     if (!c->state)
         abort();
     c->message_max = message_max;
-    c->given_channel = -1;
     for (i = 0; i < CHANNELS; i++)
         buf_init(&c->assembly[i].body, message_max);
-    c->frame_max = FRAME_MAX; /* rabbitmq-c may be tuned only once it has read a frame */
+    /* rabbitmq-c refuses to be tuned before the first frame came; its own limit is good till then. */
+    c->frame_max = FRAME_MAX;
     c->scratch = mem_alloc(FRAME_MAX);
     return c;
 }
@@ -469,8 +467,10 @@ void codec_free(struct codec *c)
 
     if (!c)
         return;
-    for (i = 0; i < CHANNELS; i++)
+    for (i = 0; i < CHANNELS; i++) {
+        arena_free(c->assembly[i].arena);
         buf_free(&c->assembly[i].body);
+    }
     arena_free(c->given);
     free(c->scratch);
     amqp_destroy_connection(c->state);
@@ -485,24 +485,31 @@ void codec_set_frame_max(struct codec *c, int size)
         abort(); /* out of memory */
 }
 
+static struct arena *given(struct codec *c)
+{
+    if (!c->given)
+        c->given = arena_new();
+    return c->given;
+}
+
 static void close_in(struct codec *c, struct codec_in *in, enum codec_kind kind, uint16_t code,
                      amqp_bytes_t text)
 {
     in->kind = kind;
     in->code = code;
-    in->text = string_in(c->given, text);
+    in->text = string_in(given(c), text);
 }
 
 static void start_in(struct codec *c, struct codec_in *in, const amqp_connection_start_t *m)
 {
     struct mq_table properties = {0};
-    char *mechanisms = string_in(c->given, m->mechanisms), *word;
+    char *mechanisms = string_in(given(c), m->mechanisms), *word;
 
     in->kind = CODEC_START;
     while ((word = strsep(&mechanisms, " ")))
         if (strcmp(word, "PLAIN") == 0)
             in->plain = true;
-    table_in(c->given, &properties, &m->server_properties, 0);
+    table_in(given(c), &properties, &m->server_properties, 0);
     in->version = mq_table_string(&properties, "version");
     if (!in->version)
         in->version = "";
@@ -596,31 +603,33 @@ static enum codec_kind plain_kind(amqp_method_number_t id)
     }
 }
 
+static void deliver_in(struct assembly *s, const amqp_basic_deliver_t *m)
+{
+    s->in.kind = CODEC_DELIVER;
+    s->in.text = string_in(s->arena, m->consumer_tag);
+    s->in.tag = m->delivery_tag;
+    s->in.flag = m->redelivered != 0;
+    s->in.message.exchange = string_in(s->arena, m->exchange);
+    s->in.message.routing_key = string_in(s->arena, m->routing_key);
+}
+
+static void return_in(struct assembly *s, const amqp_basic_return_t *m)
+{
+    s->in.kind = CODEC_RETURN;
+    s->in.code = m->reply_code;
+    s->in.text = string_in(s->arena, m->reply_text);
+    s->in.message.exchange = string_in(s->arena, m->exchange);
+    s->in.message.routing_key = string_in(s->arena, m->routing_key);
+}
+
 static void finish_message(struct codec *c, struct assembly *s, struct codec_in *in)
 {
-    const amqp_basic_deliver_t *deliver;
-    const amqp_basic_return_t *returned;
-
-    if (s->kind == CODEC_DELIVER) {
-        deliver = s->method.decoded;
-        in->text = string_in(c->given, deliver->consumer_tag);
-        in->tag = deliver->delivery_tag;
-        in->flag = deliver->redelivered != 0;
-        in->message.exchange = string_in(c->given, deliver->exchange);
-        in->message.routing_key = string_in(c->given, deliver->routing_key);
-    } else {
-        returned = s->method.decoded;
-        in->code = returned->reply_code;
-        in->text = string_in(c->given, returned->reply_text);
-        in->message.exchange = string_in(c->given, returned->exchange);
-        in->message.routing_key = string_in(c->given, returned->routing_key);
-    }
-    message_in(c->given, &in->message, s->properties);
+    *in = s->in;
     in->message.body = s->body.data ? s->body.data : "";
     in->message.body_len = s->body.len;
-    in->oversized = s->oversized;
-    in->kind = s->kind;
-    s->kind = CODEC_NOTHING;
+    arena_free(c->given);
+    c->given = s->arena;
+    s->arena = NULL;
 }
 
 static int take_method(struct codec *c, struct assembly *s, const amqp_frame_t *frame,
@@ -628,15 +637,18 @@ static int take_method(struct codec *c, struct assembly *s, const amqp_frame_t *
 {
     const amqp_method_t *method = &frame->payload.method;
 
-    if (s->kind != CODEC_NOTHING)
+    if (s->arena)
         return err_set(e, ERR_RETRY, 503, "the broker sent a method in the middle of a message");
     if (method->id == AMQP_BASIC_DELIVER_METHOD || method->id == AMQP_BASIC_RETURN_METHOD) {
-        s->kind = method->id == AMQP_BASIC_DELIVER_METHOD ? CODEC_DELIVER : CODEC_RETURN;
-        s->method = *method;
-        s->properties = NULL;
+        s->arena = arena_new();
+        s->in = (struct codec_in){.channel = frame->channel};
+        s->headed = false;
+        if (method->id == AMQP_BASIC_DELIVER_METHOD)
+            deliver_in(s, method->decoded);
+        else
+            return_in(s, method->decoded);
         return 0;
     }
-    c->given_channel = frame->channel;
     if (!method_in(c, in, method))
         in->kind = plain_kind(method->id);
     return 0;
@@ -645,18 +657,15 @@ static int take_method(struct codec *c, struct assembly *s, const amqp_frame_t *
 static int take_header(struct codec *c, struct assembly *s, const amqp_frame_t *frame,
                        struct codec_in *in, struct err *e)
 {
-    if (s->kind == CODEC_NOTHING || s->properties ||
-        frame->payload.properties.class_id != AMQP_BASIC_CLASS)
+    if (!s->arena || s->headed || frame->payload.properties.class_id != AMQP_BASIC_CLASS)
         return err_set(e, ERR_RETRY, 503, "the broker sent a message header out of place");
-    s->properties = frame->payload.properties.decoded;
-    s->size = frame->payload.properties.body_size;
-    s->got = 0;
-    s->oversized = s->size > c->message_max;
+    message_in(s->arena, &s->in.message, frame->payload.properties.decoded);
+    s->headed = true;
+    s->left = frame->payload.properties.body_size;
+    s->in.oversized = s->left > c->message_max;
     buf_clear(&s->body);
-    if (s->size == 0) {
-        c->given_channel = frame->channel;
+    if (s->left == 0)
         finish_message(c, s, in);
-    }
     return 0;
 }
 
@@ -665,15 +674,13 @@ static int take_body(struct codec *c, struct assembly *s, const amqp_frame_t *fr
 {
     amqp_bytes_t part = frame->payload.body_fragment;
 
-    if (s->kind == CODEC_NOTHING || !s->properties || part.len > s->size - s->got)
+    if (!s->arena || !s->headed || part.len > s->left)
         return err_set(e, ERR_RETRY, 503, "the broker sent more of a message than it announced");
-    if (!s->oversized && buf_add(&s->body, part.bytes, part.len))
+    if (!s->in.oversized && buf_add(&s->body, part.bytes, part.len))
         return err_set(e, ERR_RETRY, 503, "a message outgrew its limit");
-    s->got += part.len;
-    if (s->got == s->size) {
-        c->given_channel = frame->channel;
+    s->left -= part.len;
+    if (s->left == 0)
         finish_message(c, s, in);
-    }
     return 0;
 }
 
@@ -688,23 +695,9 @@ static int take_frame(struct codec *c, struct assembly *s, const amqp_frame_t *f
     case AMQP_FRAME_BODY:
         return take_body(c, s, frame, in, e);
     default:
-        c->given_channel = frame->channel;
         in->kind = CODEC_HEARTBEAT;
         return 0;
     }
-}
-
-/* Give back what the last codec_in pointed to. A message under way keeps its channel's pool. */
-static void release_given(struct codec *c)
-{
-    if (c->given_channel >= 0) {
-        amqp_maybe_release_buffers_on_channel(c->state, (amqp_channel_t)c->given_channel);
-        c->given_channel = -1;
-        arena_free(c->given);
-        c->given = NULL;
-    }
-    if (!c->given)
-        c->given = arena_new();
 }
 
 int codec_next(struct codec *c, const char *data, size_t n, size_t *used, struct codec_in *in,
@@ -712,12 +705,12 @@ int codec_next(struct codec *c, const char *data, size_t n, size_t *used, struct
 {
     amqp_bytes_t input = {.len = n, .bytes = (void *)(uintptr_t)data};
     amqp_frame_t frame;
-    struct assembly *s;
-    int taken;
+    int taken, failed;
 
     memset(in, 0, sizeof(*in));
     *used = 0;
-    release_given(c);
+    arena_free(c->given);
+    c->given = NULL;
     while (in->kind == CODEC_NOTHING && input.len > 0) {
         taken = amqp_handle_input(c->state, input, &frame);
         if (taken < 0)
@@ -732,9 +725,12 @@ int codec_next(struct codec *c, const char *data, size_t n, size_t *used, struct
             return err_set(e, ERR_RETRY, 503, "the broker speaks another version of AMQP");
         if (frame.channel >= CHANNELS)
             return err_set(e, ERR_RETRY, 503, "the broker used a channel that is not open");
-        s = &c->assembly[frame.channel];
         in->channel = frame.channel;
-        if (take_frame(c, s, &frame, in, e))
+        failed = take_frame(c, &c->assembly[frame.channel], &frame, in, e);
+        /* All of it is copied by now: rabbitmq-c would keep the frames of a large body till its
+         * end, and of one that is thrown away too. */
+        amqp_maybe_release_buffers_on_channel(c->state, frame.channel);
+        if (failed)
             return -1;
     }
     return 0;
@@ -994,5 +990,7 @@ int codec_put_publish(struct codec *c, struct buf *out, uint16_t channel,
     return 0;
 err:
     out->len = before;
+    if (out->data)
+        out->data[before] = '\0';
     return err_set(e, ERR_REJECT, 413, "the message and its headers do not fit into AMQP frames");
 }

@@ -124,10 +124,13 @@ static int64_t backoff_ms(const struct mq *m)
 {
     unsigned shift = m->failures < 16 ? m->failures : 16;
     int64_t top = (int64_t)BACKOFF_MIN_MS << shift;
+    uint32_t chance;
 
     if (top > m->config.backoff_max_ms)
         top = m->config.backoff_max_ms;
-    return top / 2 + random() % (top / 2 + 1);
+    /* random() without a seed gives all processes the same numbers. */
+    evutil_secure_rng_get_bytes(&chance, sizeof(chance));
+    return top / 2 + chance % (top / 2 + 1);
 }
 
 static void lost(struct mq *m, const struct err *why)
@@ -456,7 +459,10 @@ void mq_close(struct mq *m, loop_cb *done, void *arg)
 {
     m->closed = done;
     m->closed_arg = arg;
+    if (m->state == MQ_CLOSING)
+        return;
     if (m->state == MQ_UP) {
+        mq_channels_send_acks(m);
         m->state = MQ_CLOSING;
         codec_put_close(m->codec, &m->out, "goodbye");
         mq_flush_later(m);

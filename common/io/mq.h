@@ -44,7 +44,8 @@ struct mq *mq_open(struct loop *l, const struct mq_config *config, const struct 
                    void *arg, struct err *e);
 
 /* Say goodbye to the broker, then call done (once, from the loop; may be NULL). What is in the
- * output is written first. mq_free() is still to be called. */
+ * output is written first, acks too. When called again, the last done counts. mq_free() is still to
+ * be called. */
 void mq_close(struct mq *m, loop_cb *done, void *arg);
 void mq_free(struct mq *m); /* at once; calls no callback any more; frees the channels too */
 

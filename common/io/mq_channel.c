@@ -30,6 +30,7 @@ struct mq_consumer {
     struct mq_consumer_events events;
     void *arg;
     bool no_ack;
+    bool cancelling; /* by us */
     mq_reply_cb *cancelled;
     void *cancelled_arg;
     char tag[16];
@@ -67,9 +68,10 @@ struct mq_channel {
     struct timer *ack_timer;
 };
 
+/* When the connection goes, all of its channels do, before the first of them is told. */
 bool mq_channel_is_open(const struct mq_channel *ch)
 {
-    return ch->state == CHANNEL_OPEN;
+    return ch->state == CHANNEL_OPEN && ch->mq->state == MQ_UP;
 }
 
 unsigned mq_channel_epoch(const struct mq_channel *ch)
@@ -100,7 +102,7 @@ static bool usable(struct mq_channel *ch, mq_reply_cb *cb, void *arg)
 {
     struct err e;
 
-    if (ch->state == CHANNEL_OPEN)
+    if (mq_channel_is_open(ch))
         return true;
     err_set(&e, ERR_RETRY, 503, "the channel to the broker is not open");
     if (cb)
@@ -217,6 +219,9 @@ void mq_cancel(struct mq_consumer *c, mq_reply_cb *cb, void *arg)
 {
     struct mq_channel *ch = c->channel;
 
+    if (!usable(ch, cb, arg))
+        return;
+    c->cancelling = true;
     c->cancelled = cb;
     c->cancelled_arg = arg;
     codec_put_cancel(ch->mq->codec, &ch->mq->out, ch->number, c->tag);
@@ -227,7 +232,7 @@ static void cancelled_by_broker(struct mq_channel *ch, const char *tag)
 {
     struct mq_consumer *c = find_consumer(ch, tag);
 
-    if (!c || c->cancelled) /* if we cancel as well, that answer is still to come */
+    if (!c || c->cancelling) /* if we cancel as well, that answer is still to come */
         return;
     log_event(LOG_WARN, "consumer cancelled by the broker", LOG_STR("consumer", tag));
     if (c->events.cancelled)
@@ -255,6 +260,13 @@ static void grow_settled(struct mq_channel *ch)
     ch->settled_room = room;
 }
 
+/* Deliveries of which nothing is to be told need no ack to move on. */
+static void skip_settled(struct mq_channel *ch)
+{
+    while (ch->floor < ch->delivered && *settled_at(ch, ch->floor + 1) == '-')
+        ch->floor++;
+}
+
 /* Tell the broker with one "all up to here" what can be told so, and the rest one by one. */
 static void send_acks(void *arg)
 {
@@ -263,7 +275,7 @@ static void send_acks(void *arg)
     uint64_t tag, highest = 0;
 
     ch->flush_set = false;
-    if (ch->state != CHANNEL_OPEN)
+    if (!mq_channel_is_open(ch))
         return;
     for (tag = ch->floor + 1; tag <= ch->delivered && *settled_at(ch, tag); tag++) {
         if (*settled_at(ch, tag) == 'a')
@@ -291,6 +303,8 @@ static void delivered(struct mq_channel *ch, const struct codec_in *in)
     struct mq_consumer *c = find_consumer(ch, in->text);
 
     if (in->tag - ch->floor >= ch->settled_room)
+        skip_settled(ch);
+    if (in->tag - ch->floor >= ch->settled_room)
         grow_settled(ch);
     ch->delivered = in->tag;
     *settled_at(ch, in->tag) = !c || c->no_ack ? '-' : 0;
@@ -298,9 +312,16 @@ static void delivered(struct mq_channel *ch, const struct codec_in *in)
         c->events.delivery(c->arg, &d);
 }
 
+/* Is it still to be settled, on this epoch? */
+static bool unsettled(struct mq_channel *ch, uint64_t tag, unsigned epoch)
+{
+    return mq_channel_is_open(ch) && epoch == ch->epoch && tag > ch->floor &&
+           tag <= ch->delivered && *settled_at(ch, tag) == 0;
+}
+
 void mq_ack(struct mq_channel *ch, uint64_t tag, unsigned epoch)
 {
-    if (ch->state != CHANNEL_OPEN || epoch != ch->epoch)
+    if (!unsettled(ch, tag, epoch))
         return;
     *settled_at(ch, tag) = 'a';
     if (!ch->flush_set)
@@ -310,7 +331,7 @@ void mq_ack(struct mq_channel *ch, uint64_t tag, unsigned epoch)
 
 void mq_nack(struct mq_channel *ch, uint64_t tag, unsigned epoch, bool requeue)
 {
-    if (ch->state != CHANNEL_OPEN || epoch != ch->epoch)
+    if (!unsettled(ch, tag, epoch))
         return;
     *settled_at(ch, tag) = '-';
     codec_put_nack(ch->mq->codec, &ch->mq->out, ch->number, tag, requeue);
@@ -358,7 +379,7 @@ int64_t mq_publish(struct mq_channel *ch, const struct mq_message *msg, bool man
 {
     struct mq *m = ch->mq;
 
-    if (ch->state != CHANNEL_OPEN)
+    if (!mq_channel_is_open(ch))
         return err_set(e, ERR_RETRY, 503, "the message broker is not reachable");
     if (m->blocked || ch->stopped)
         return err_set(e, ERR_RETRY, 503, "the message broker takes no messages at the moment");
@@ -461,9 +482,6 @@ static void open_channel(void *arg)
 /* Everything that was under way on the channel ends. */
 static void shut(struct mq_channel *ch, const struct err *why)
 {
-    struct pending *ring = ch->pending;
-    size_t room = ch->pending_room;
-    uint64_t first = ch->first, last = ch->last, tag;
     struct mq_consumer *c, *next;
     bool was_open = ch->state == CHANNEL_OPEN;
 
@@ -472,11 +490,6 @@ static void shut(struct mq_channel *ch, const struct err *why)
     ch->state = CHANNEL_SHUT;
     ch->stopped = false;
     timer_stop(ch->reopen);
-    ch->base += (int64_t)last;
-    ch->first = 1;
-    ch->last = 0;
-    ch->pending = NULL;
-    ch->pending_room = 0;
     ch->floor = ch->delivered = 0;
     while (ch->requests)
         answer(ch, NULL, why);
@@ -485,13 +498,14 @@ static void shut(struct mq_channel *ch, const struct err *why)
         free(c);
     }
     ch->consumers = NULL;
-    for (tag = first; tag <= last && ring; tag++) {
-        struct pending *p = &ring[tag & (room - 1)];
-
-        if (p->cb)
-            p->cb(p->arg, MQ_LOST);
-    }
-    free(ring);
+    while (ch->first <= ch->last) /* a callback may forget those that are still to come */
+        settle(ch, ch->first++, MQ_LOST);
+    free(ch->pending);
+    ch->pending = NULL;
+    ch->pending_room = 0;
+    ch->base += (int64_t)ch->last;
+    ch->first = 1;
+    ch->last = 0;
     if (was_open && ch->events.closed)
         ch->events.closed(ch->arg, ch, why);
 }
@@ -522,6 +536,15 @@ void mq_channels_up(struct mq *m)
 
     for (ch = m->channels; ch; ch = ch->next)
         open_channel(ch);
+}
+
+void mq_channels_send_acks(struct mq *m)
+{
+    struct mq_channel *ch;
+
+    for (ch = m->channels; ch; ch = ch->next)
+        if (ch->flush_set)
+            send_acks(ch);
 }
 
 void mq_channels_down(struct mq *m, const struct err *why)

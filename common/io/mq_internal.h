@@ -52,6 +52,7 @@ void mq_flush_later(struct mq *m);
 
 /* The channels, for mq.c. */
 void mq_channels_up(struct mq *m);
+void mq_channels_send_acks(struct mq *m); /* those of this turn of the loop */
 void mq_channels_down(struct mq *m, const struct err *why);
 void mq_channels_free(struct mq *m);
 int mq_channel_input(struct mq *m, const struct codec_in *in, struct err *e);

@@ -99,7 +99,7 @@ static void start_consuming(struct worker *w)
         return;
     if (!w->declared) {
         w->declaring = true;
-        topology_declare(w->consume_channel, w->kind->name, topology_answered, w);
+        topology_declare(w->consume, w->consume_channel, w->kind->name, topology_answered, w);
         return;
     }
     for (i = 0; i < w->subscriptions_count; i++) {
@@ -129,13 +129,14 @@ static void stop_consuming(struct worker *w)
 
     for (i = 0; i < w->subscriptions_count; i++) {
         struct subscription *s = &w->subscriptions[i];
+        struct mq_consumer *consumer = s->consumer;
 
-        if (s->consumer) {
-            w->cancelling++;
-            mq_cancel(s->consumer, cancel_answered, w);
-        }
         s->consumer = NULL;
         s->confirmed = false;
+        if (!consumer)
+            continue;
+        w->cancelling++;
+        mq_cancel(consumer, cancel_answered, w);
     }
 }
 
