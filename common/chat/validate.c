@@ -91,7 +91,9 @@ static bool is_choice(const char *choices, const char *text)
     size_t n = strlen(text);
     const char *at;
 
-    for (at = choices; n > 0 && (at = strstr(at, text)); at += n)
+    if (n == 0 || strchr(text, ' ')) /* two words that stand side by side are no choice */
+        return false;
+    for (at = choices; (at = strstr(at, text)); at += n)
         if ((at == choices || at[-1] == ' ') && (at[n] == ' ' || at[n] == '\0'))
             return true;
     return false;
