@@ -1,5 +1,6 @@
 #include "common/chat/validate.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -192,7 +193,7 @@ json_t *validate_from_text(const struct arg *arg, const char *text)
     if (arg->type == ARG_INTEGER) {
         errno = 0;
         n = strtoll(text, &end, 10);
-        if (!errno && end != text && !*end && *text != ' ' && *text != '+')
+        if (!errno && end != text && !*end && (*text == '-' || isdigit((unsigned char)*text)))
             return json_integer(n);
     } else if (arg->type == ARG_BOOLEAN) {
         if (strcmp(text, "true") == 0)
