@@ -201,5 +201,7 @@ json_t *validate_from_text(const struct arg *arg, const char *text)
         if (strcmp(text, "false") == 0)
             return json_false();
     }
+    if (text_utf8_length(text, strlen(text)) < 0)
+        return json_real(0); /* no type takes a fraction */
     return json_string(text);
 }
