@@ -129,7 +129,7 @@ function readLine(text) {
 const tail = (text) => text.split('\n').slice(-20).join('\n');
 
 // Runs a command to its end: {code, stdout, stderr}.
-export async function run(name, args, env = {}, { limit = 30000 } = {}) {
+export async function run(name, args, env = {}, { limit = 15000 } = {}) {
   const child = spawn(binary(name), args, {
     env: plainEnvironment(env), stdio: ['ignore', 'pipe', 'pipe'],
   });
