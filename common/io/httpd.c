@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,6 +19,7 @@
 #include <event2/http_struct.h>
 #include <event2/keyvalq_struct.h>
 #include <event2/listener.h>
+#include <event2/util.h>
 
 #include "common/base/clock.h"
 #include "common/base/log.h"
@@ -420,6 +422,29 @@ void evhttp_send_error(struct evhttp_request *req, int status, const char *reaso
     evhttp_send_reply(req, status, NULL, out);
     evbuffer_free(out);
     buf_free(&body);
+}
+
+/*
+ * evhttp reads Content-Length and the sizes of chunks by this function of the library, which takes
+ * "+10", "0x10" and "10 10" for numbers: a proxy before us may read them otherwise, and the rest of
+ * the body be taken for a request. This strict one takes its place in the same way. What follows a
+ * chunk's size behind ";" is an extension, to be ignored (RFC 9112, 7.1.1).
+ */
+ev_int64_t evutil_strtoll(const char *s, char **end, int base)
+{
+    const char *digits = base == 16 ? "0123456789abcdefABCDEF" : "0123456789";
+    size_t n = strspn(s, digits), rest = n + strspn(s + n, " \t");
+
+    if (base == 16 && s[rest] == ';')
+        rest += strlen(s + rest);
+    if (n == 0 || n > 15 || s[rest]) {
+        if (end)
+            *end = (char *)(uintptr_t)s;
+        return -1;
+    }
+    if (end)
+        *end = (char *)(uintptr_t)(s + rest);
+    return strtoll(s, NULL, base);
 }
 
 /* ---- life ---- */
