@@ -230,17 +230,19 @@ enough_calls() {
 }
 
 test_rolling_restart() {
-    local before after client
+    local before after client clients=()
     : >"$WORK/failures"
     : >"$WORK/calls"
     before=$(fleet status --json | jq -c '[.processes[].pid]')
-    traffic "$(url)" "$(fleet token)" &
-    client=$!
+    for client in 1 2 3 4; do
+        traffic "$(url)" "$(fleet token --user "$client")" &
+        clients+=($!)
+    done
     until_true enough_calls 10
     expect 0 fleet restart
     until_true enough_calls $(($(wc -l <"$WORK/calls") + 10))
     touch "$WORK/stop"
-    wait "$client"
+    wait "${clients[@]}"
     [[ ! -s $WORK/failures ]] || not_ok "clients saw: $(sort "$WORK/failures" | uniq -c)"
     after=$(fleet status --json | jq -c '[.processes[].pid]')
     [[ $(jq -n "$before - $after | length") == 3 ]] || not_ok "not all were replaced: $before, $after"
