@@ -95,7 +95,7 @@ free_port() {
     local candidate reservation lock_fd
     for ((candidate = $2; candidate < $2 + 1000 && candidate < 65536; candidate++)); do
         port_is_taken "$candidate" && continue
-        reservation=${TMPDIR:-/tmp}/chatfleet-port-$candidate.lock
+        reservation=/tmp/chatfleet-port-$candidate.lock
         [[ -e $reservation ]] || (umask 022 && : >"$reservation") 2>/dev/null || continue
         { exec {lock_fd}<"$reservation"; } 2>/dev/null || continue
         if flock --nonblock "$lock_fd" && ! port_is_taken "$candidate"; then

@@ -65,12 +65,14 @@ build_release() {
     build release
 }
 
-build() { # with the preset $1, one at a time in a checkout
-    local log=$LOG_DIR/build-$1.log lock_fd
+build() { # with the preset $1 and cmake's arguments "$2…", one at a time in a checkout
+    local preset=$1 log=$LOG_DIR/build-$1.log lock_fd
+    shift
     mkdir -p -- "$ROOT/build"
-    exec {lock_fd}>>"$ROOT/build/$1.lock"
+    exec {lock_fd}>>"$ROOT/build/$preset.lock"
     flock "$lock_fd"
-    if ! (cd -- "$ROOT" && cmake --preset "$1" && cmake --build "build/$1") >"$log" 2>&1 </dev/null; then
+    if ! (cd -- "$ROOT" && cmake --preset "$preset" "$@" && cmake --build "build/$preset") \
+        >"$log" 2>&1 </dev/null; then
         step_break
         tail -n 40 -- "$log" >&2
         fail "the build failed; all of it: $log"
@@ -94,7 +96,7 @@ up_processes() {
 }
 
 up_call() {
-    wait_until 5 echo_call || fail "POST $(gateway_url)/api/chat/echo: $ECHO_ANSWER"
+    wait_until 15 echo_call || fail "POST $(gateway_url)/api/chat/echo: $ECHO_ANSWER"
 }
 
 up_report() {

@@ -44,11 +44,13 @@ cmd_bench() {
     [[ -x $ROOT/tests/bench/run ]] || fail "there is no tests/bench/run"
     STEPS=4
     state_open
-    step "packages" packages_ensure bench
-    step "build" build release
-    step "node modules" node_modules "$ROOT/tests/bench"
-    step "RabbitMQ" servers_start
-    echo
+    { # standard output belongs to the figures
+        step "packages" packages_ensure bench
+        step "build" build release -DBENCH=ON
+        step "node modules" node_modules "$ROOT/tests/bench"
+        step "RabbitMQ" servers_start
+        echo
+    } >&2
     export CHATFLEET_BIN=$ROOT/build/release
     (cd -- "$ROOT" && tests/bench/run "$@")
 }

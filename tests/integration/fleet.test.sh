@@ -1,0 +1,344 @@
+#!/usr/bin/env bash
+# ./fleet from outside: in a copy of the checkout, with homes and ports of its own, beside whatever
+# else runs on the machine. Needs root or sudo, since the broker runs as its own user.
+set -euo pipefail
+
+ROOT=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/../.." && pwd)
+WORK=$(mktemp -d /tmp/chatfleet-copy.XXXXXX) # 0700: the broker's user does not get in
+COPY=$WORK/checkout
+OTHER=$(mktemp -d /tmp/chatfleet-other.XXXXXX)
+OUT=$WORK/out
+unset FLEET_HOME CHATFLEET_BIN RABBITMQ_URL RABBITMQ_MANAGEMENT_URL PORT BIND_ADDRESS JWT_SECRET \
+    INTERNAL_SERVICE_KEY LOG_LEVEL
+
+# ---- helpers ----
+
+fleet() {
+    "$COPY/fleet" "$@"
+}
+
+other() {
+    FLEET_HOME=$OTHER "$COPY/fleet" "$@"
+}
+
+cleanup() {
+    local status=$?
+    trap - EXIT
+    ((status == 0)) || cat "$OUT"* 2>/dev/null || true
+    [[ -z ${BYSTANDER:-} ]] || kill "$BYSTANDER" 2>/dev/null || true
+    other down --purge || true
+    fleet down --purge || true
+    rm -rf -- "$WORK" "$OTHER"
+    exit "$status"
+}
+trap cleanup EXIT
+
+not_ok() {
+    echo "not ok - $*"
+    exit 1
+}
+
+ok() {
+    echo "ok - $* (${SECONDS} s)"
+}
+
+# expect CODE COMMAND…: it ends with that code; its output goes to $OUT.
+expect() {
+    local want=$1 got=0
+    shift
+    "$@" >"$OUT" 2>&1 || got=$?
+    ((got == want)) || not_ok "$* ended with $got instead of $want"
+}
+
+contains() { # the last output has a line that matches $1
+    grep -Eq -- "$1" "$OUT" || not_ok "no line matches: $1"
+}
+
+until_true() { # COMMAND…, within 20 s
+    local end=$((SECONDS + 20))
+    until "$@"; do
+        ((SECONDS < end)) || not_ok "still not true after 20 s: $*"
+        read -rt 0.05 <> <(:) || true
+    done
+}
+
+pid() { # of process $1
+    fleet status --json | jq -r --arg name "$1" '.processes[] | select(.name == $name).pid'
+}
+
+names() { # of all that live
+    fleet status --json | jq -r '[.processes[] | select(.alive).name] | join(" ")'
+}
+
+gone() {
+    [[ ! -e /proc/$1 || $(sed 's/.*) //' "/proc/$1/stat" 2>/dev/null) == Z* ]]
+}
+
+url() {
+    fleet status --json | jq -r .url
+}
+
+echo_call() { # at URL $1 with token $2
+    curl -sS --fail --max-time 20 "$1/api/chat/echo" -H "Authorization: Bearer $2" \
+        -H 'Content-Type: application/json' -d '{"message":"one"}'
+}
+
+programs_left() { # processes that run a binary of the copy
+    readlink /proc/[0-9]*/exe | grep -F "$COPY/" || true
+}
+
+# ---- the tests, in the order of one life of a fleet ----
+
+make_copy() {
+    mkdir "$COPY"
+    if git -C "$ROOT" rev-parse --git-dir >/dev/null 2>&1; then
+        (cd "$ROOT" && git ls-files -z --cached --others --exclude-standard |
+            tar -c --null --files-from=- --ignore-failed-read) | tar -x -C "$COPY"
+    else
+        tar -c -C "$ROOT" --exclude=./build --exclude=./.fleet --exclude=node_modules . | tar -x -C "$COPY"
+    fi
+}
+
+test_wrong_usage() {
+    expect 64 fleet nonsense
+    (($(wc -l <"$OUT") == 1)) || not_ok "more than one line on an unknown command"
+    contains 'no command "nonsense"'
+    expect 64 fleet
+    expect 64 fleet up now
+    expect 64 fleet scale nobody=1
+    contains 'gateway context-builder'
+    expect 64 fleet scale gateway=65
+    expect 64 fleet scale gateway=-1
+    expect 64 fleet scale gateway
+    expect 64 fleet logs --bogus
+    expect 0 fleet help
+    for command in up down status scale restart logs env token test bench broker help; do
+        expect 0 fleet "$command" --help
+        contains "^Usage: "
+    done
+    ok "wrong usage is told in one line, every command has --help"
+}
+
+test_not_up() {
+    expect 1 fleet status
+    expect 1 fleet scale gateway=1
+    contains 'not up'
+    expect 1 fleet env
+    expect 0 fleet down
+    ok "commands say that the fleet is not up"
+}
+
+test_up() {
+    expect 0 fleet up
+    contains '^\[7/7\]'
+    contains '"message":"hello from the fleet"'
+    # The line to paste works as it is printed.
+    expect 0 bash -c "cd '$COPY' && $(grep '^  curl ' "$OUT")"
+    contains '"message":"hello from the fleet"'
+    expect 0 fleet status
+    expect 0 fleet status --json
+    [[ $(jq -c '[.up, .broker.private, .broker.alive]' "$OUT") == '[true,true,true]' ]] ||
+        not_ok "status --json"
+    ok "up ends with a real call and a line to paste"
+}
+
+test_up_again() {
+    local before started=$SECONDS
+    before=$(pid gateway.1)
+    expect 0 fleet up
+    ((SECONDS - started <= 15)) || not_ok "up again took $((SECONDS - started)) s"
+    [[ $(pid gateway.1) == "$before" ]] || not_ok "up again replaced a living process"
+    fleet up >"$OUT" 2>&1 &
+    fleet up >"$OUT.2" 2>&1
+    wait $!
+    [[ $(names) == 'gateway.1 context-builder.1' ]] || not_ok "after two at once there run: $(names)"
+    ok "up again does no harm, two at once neither"
+}
+
+open_to_others() { # listeners on port $1 that are neither on 127.0.0.1 nor on ::1
+    local hex
+    printf -v hex '%04X' "$1"
+    awk -v port=":$hex" '$4 == "0A" && $2 ~ port "$" && $2 != "0100007F" port &&
+        $2 != "00000000000000000000000001000000" port { print $2 }' /proc/net/tcp /proc/net/tcp6
+}
+
+test_broker_is_private() {
+    local port
+    eval "$(fleet env)"
+    expect 0 curl -sS --fail "$RABBITMQ_MANAGEMENT_URL/api/whoami"
+    expect 22 curl -sS --fail -u guest:guest "${RABBITMQ_MANAGEMENT_URL%%//*}//${RABBITMQ_MANAGEMENT_URL##*@}/api/whoami"
+    while read -r port; do
+        [[ -z $(open_to_others "$port") ]] || not_ok "port $port is open: $(open_to_others "$port")"
+    done < <(sed -n 's/^\(AMQP\|MANAGEMENT\|DISTRIBUTION\|EPMD\)_PORT=//p' "$COPY/.fleet/settings")
+    expect 0 fleet broker ctl list_users
+    ! grep -q guest "$OUT" || not_ok "there is a user guest"
+    [[ $(stat -c %a "$COPY/.fleet/settings") == 600 ]] || not_ok "the secrets are not private"
+    unset CHATFLEET_URL RABBITMQ_URL RABBITMQ_MANAGEMENT_URL JWT_SECRET INTERNAL_SERVICE_KEY
+    ok "the broker is on loopback, without a guest"
+}
+
+test_dead_worker() {
+    local before
+    before=$(pid context-builder.1)
+    kill -9 "$before"
+    until_true gone "$before"
+    expect 1 fleet status
+    contains '^context-builder.1 .* dead '
+    expect 0 fleet up
+    [[ $(pid context-builder.1) != "$before" ]] || not_ok "nothing new was started"
+    expect 0 fleet status
+    ok "up starts again what died"
+}
+
+test_scale() {
+    expect 0 fleet scale gateway=2 context-builder=3
+    [[ $(names) == 'gateway.1 gateway.2 context-builder.1 context-builder.2 context-builder.3' ]] ||
+        not_ok "after scaling up there run: $(names)"
+    kill -9 "$(pid context-builder.2)"
+    expect 0 fleet scale context-builder=3
+    expect 0 fleet status
+    expect 0 fleet scale context-builder=1
+    [[ $(names) == 'gateway.1 gateway.2 context-builder.1' ]] ||
+        not_ok "after scaling down there run: $(names)"
+    expect 0 fleet scale gateway=0
+    expect 7 curl -sS "$(url)" # refused: nobody listens
+    expect 0 fleet scale gateway=2
+    ok "scale starts, drains from the highest number, starts again what died"
+}
+
+# A pid that the kernel has given to somebody else is not ours.
+test_recycled_pid() {
+    tail -f /dev/null &
+    BYSTANDER=$!
+    echo "$BYSTANDER 1 $(</proc/sys/kernel/random/boot_id)" >"$COPY/.fleet/run/context-builder.2.pid"
+    expect 0 fleet scale context-builder=1
+    ! gone "$BYSTANDER" || not_ok "a process of somebody else was ended"
+    kill "$BYSTANDER"
+    BYSTANDER=''
+    ok "a recycled pid is left alone"
+}
+
+traffic() { # one connection a call until $WORK/stop exists; failures go to $WORK/failures
+    while [[ ! -e $WORK/stop ]]; do
+        echo_call "$1" "$2" >/dev/null 2>>"$WORK/failures" || echo failed >>"$WORK/failures"
+        echo >>"$WORK/calls"
+    done
+}
+
+enough_calls() {
+    (($(wc -l <"$WORK/calls") >= $1))
+}
+
+test_rolling_restart() {
+    local before after client clients=()
+    : >"$WORK/failures"
+    : >"$WORK/calls"
+    before=$(fleet status --json | jq -c '[.processes[].pid]')
+    for client in 1 2 3 4; do
+        traffic "$(url)" "$(fleet token --user "$client")" &
+        clients+=($!)
+    done
+    until_true enough_calls 10
+    expect 0 fleet restart
+    until_true enough_calls $(($(wc -l <"$WORK/calls") + 10))
+    touch "$WORK/stop"
+    wait "${clients[@]}"
+    [[ ! -s $WORK/failures ]] || not_ok "clients saw: $(sort "$WORK/failures" | uniq -c)"
+    after=$(fleet status --json | jq -c '[.processes[].pid]')
+    [[ $(jq -n "$before - $after | length") == 3 ]] || not_ok "not all were replaced: $before, $after"
+    expect 0 fleet status
+    ok "a rolling restart of all is not seen by $(wc -l <"$WORK/calls") calls"
+}
+
+queued_at() { # is there a client whose connection waits in the queue of port $1?
+    local hex
+    printf -v hex '%04X' "$1"
+    awk -v port=":$hex" '$4 == "01" && $2 ~ port "$" { found = 1 } END { exit !found }' /proc/net/tcp
+}
+
+test_socket_outlives_shims() {
+    local client where token
+    where=$(url) token=$(fleet token)
+    expect 0 fleet scale gateway=1
+    kill -9 "$(pid gateway.1)"
+    echo_call "$where" "$token" >"$OUT.client" 2>&1 &
+    client=$!
+    until_true queued_at "${where##*:}"
+    expect 0 fleet up
+    wait "$client" || not_ok "the connection was lost: $(cat "$OUT.client")"
+    ok "a connection made while no shim lived is answered by the next one"
+}
+
+test_broker_restart() {
+    local before
+    before=$(pid gateway.1)
+    expect 0 fleet broker restart
+    expect 0 fleet up
+    [[ $(pid gateway.1) == "$before" ]] || not_ok "the shim did not survive"
+    ok "the broker can be restarted under the fleet"
+}
+
+test_own_settings() {
+    printf '# mine\nLOG_LEVEL="debug"\n' >"$COPY/.fleet/env"
+    expect 0 fleet restart context-builder
+    tr '\0' '\n' <"/proc/$(pid context-builder.1)/environ" | grep -qx 'LOG_LEVEL=debug' ||
+        not_ok "the settings of the env file do not arrive"
+    expect 0 fleet logs context-builder -n 1
+    echo 'not a setting' >"$COPY/.fleet/env"
+    expect 1 fleet up
+    contains 'line 1'
+    rm "$COPY/.fleet/env"
+    ok "settings come from the env file"
+}
+
+steps_seen() {
+    grep -Fq "$1" "$OUT.other"
+}
+
+test_beside_another() {
+    local running
+    other up >"$OUT.other" 2>&1 &
+    running=$!
+    until_true steps_seen '[3/7]'
+    kill -TERM "$running"
+    ! wait "$running" || not_ok "an interrupted up claims success"
+    expect 0 other up
+    [[ $(FLEET_HOME=$OTHER "$COPY/fleet" status --json | jq -r .url) != "$(url)" ]] || not_ok "one port for two"
+    expect 0 fleet up
+    expect 0 other down --purge
+    [[ ! -e $OTHER ]] || not_ok "purge left something"
+    expect 0 fleet status
+    ok "another fleet comes, is interrupted, goes on and goes beside this one"
+}
+
+test_down() {
+    local where broker
+    where=$(url)
+    broker=$(fleet status --json | jq .broker.pid)
+    expect 0 fleet down
+    [[ -z $(programs_left) ]] || not_ok "still running: $(programs_left)"
+    gone "$broker" || not_ok "the broker still runs"
+    expect 7 curl -sS "$where"
+    expect 1 fleet status
+    expect 0 fleet up
+    [[ $(url) == "$where" ]] || not_ok "another port after down and up: $(url) for $where"
+    expect 0 fleet down --purge
+    [[ ! -e $COPY/.fleet ]] || not_ok "purge left something"
+    ok "down stops all, up comes back on the same port, purge removes all"
+}
+
+make_copy
+test_wrong_usage
+test_not_up
+test_up
+test_up_again
+test_broker_is_private
+test_dead_worker
+test_scale
+test_recycled_pid
+test_rolling_restart
+test_socket_outlives_shims
+test_broker_restart
+test_own_settings
+test_beside_another
+test_down
