@@ -775,6 +775,12 @@ static void not_while_the_channel_is_stopped(void)
     fake_say(w.fake, 1, WIRE(20, 20), "o", 1);
     fence(&w.a);
     check_it_works();
+    fake_say(w.fake, 1, WIRE(20, 20), "o", 0);
+    fence(&w.a);
+    refused_for_now(&s);
+    fake_drop(w.fake); /* the next one is not stopped */
+    WAIT(w.down == 1 && mq_channel_is_open(w.a.ch));
+    check_it_works();
     end();
 }
 
@@ -1046,8 +1052,12 @@ static void many_acks(void)
 
     begin_consuming(PREFETCH);
     epoch = mq_channel_epoch(w.a.ch);
-    deliver_up_to(1, 1000);
-    for (tag = 2; tag <= 1000; tag++)
+    deliver_up_to(1, 200);
+    for (tag = 2; tag <= 200; tag++)
+        mq_ack(w.a.ch, tag, epoch);
+    fence(&w.a);
+    deliver_up_to(201, 1001);
+    for (tag = 201; tag <= 1000; tag++)
         mq_ack(w.a.ch, tag, epoch);
     fence(&w.a);
     CU_ASSERT_EQUAL(fake_count(w.fake, "single\n"), 999);
@@ -1055,6 +1065,9 @@ static void many_acks(void)
     mq_ack(w.a.ch, 1, epoch);
     fence(&w.a);
     CU_ASSERT_EQUAL(fake_count(w.fake, "\nack 1 1 multiple\n"), 1);
+    mq_ack(w.a.ch, 1001, epoch); /* all before it are settled, and it knows */
+    fence(&w.a);
+    CU_ASSERT_EQUAL(fake_count(w.fake, "\nack 1 1001 multiple\n"), 1);
     end();
 }
 
