@@ -51,8 +51,8 @@ json_t *problem_new(int status, const char *detail, const char *instance, json_t
     if (id)
         text_utf8_mend(id); /* a correlation id may be any caller's */
     p = json_pack("{s:s, s:s, s:i, s:s, s:s*, s:O*, s:s}", "type", "about:blank", "title", title,
-                  "status", status, "detail", readable, "instance", id, "errors", errors,
-                  "error", title);
+                  "status", status, "detail", readable, "instance", id, "errors", errors, "error",
+                  title);
     free(readable);
     free(id);
     if (!p)
