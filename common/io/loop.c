@@ -38,11 +38,19 @@ static void from_libevent(int severity, const char *text)
 
 struct loop *loop_new(void)
 {
+    struct event_config *config = event_config_new();
     struct loop *l = mem_alloc(sizeof(*l));
 
     signal(SIGPIPE, SIG_IGN); /* a closed socket is told by write() */
     event_set_log_callback(from_libevent);
-    l->base = event_base_new();
+    /* Tell the kernel once a turn what to watch: evhttp changes its mind often. Safe as long as no
+     * descriptor is duplicated while it is watched. */
+    if (config)
+        event_config_set_flag(config,
+                              EVENT_BASE_FLAG_EPOLL_USE_CHANGELIST | EVENT_BASE_FLAG_NOLOCK);
+    l->base = config ? event_base_new_with_config(config) : NULL;
+    if (config)
+        event_config_free(config);
     if (!l->base) {
         fputs("the kernel offers no event mechanism\n", stderr);
         abort();
