@@ -66,7 +66,8 @@ int buf_puts(struct buf *b, const char *s)
 
 int buf_printf(struct buf *b, const char *fmt, ...)
 {
-    size_t room = b->cap - b->len;
+    size_t end = b->cap > b->max ? b->max + 1 : b->cap; /* memory may reach beyond the maximum */
+    size_t room = end - b->len;
     va_list ap;
     int n;
 
