@@ -21,6 +21,7 @@
 #include "gateway-shim/rpc.h"
 
 enum {
+    START_GRACE_MS = 1000, /* how long clients wait for the first connection to the broker */
     DRAIN_TICK_MS = 50,
     KEEPALIVE_GRACE_US = 2000000, /* how long a drain waits for idle connections to come back */
     DESCRIPTORS_RESERVED = 64,    /* beside the clients' connections */
@@ -408,6 +409,24 @@ static int listen_http(struct gateway *g, struct err *e)
     return 0;
 }
 
+static void open_doors(void *arg)
+{
+    struct gateway *g = arg;
+
+    timer_stop(g->doors);
+    if (g->httpd && !g->draining_since)
+        httpd_accept(g->httpd);
+}
+
+static void ready(void *arg)
+{
+    struct gateway *g = arg;
+
+    open_doors(g);
+    if (!g->draining_since)
+        process_ready(g->process);
+}
+
 static int start(struct gateway *g, struct err *e)
 {
     raise_descriptors();
@@ -418,9 +437,10 @@ static int start(struct gateway *g, struct err *e)
     g->process = process_new(g->loop, "gateway", admin_health, g, e);
     if (!g->process)
         return -1;
-    g->rpc = rpc_new(g->loop, g->process, e);
+    g->rpc = rpc_new(g->loop, g->process, ready, g, e);
     if (!g->rpc)
         return -1;
+    timer_set(g->doors, START_GRACE_MS); /* without a broker clients are told so */
     return listen_http(g, e);
 }
 
@@ -433,6 +453,7 @@ static void gateway_free(struct gateway *g)
     health_free(g->health);
     respond_free();
     timer_free(g->drain);
+    timer_free(g->doors);
     loop_free(g->loop);
 }
 
@@ -452,6 +473,7 @@ int gateway_main(int argc, char **argv)
     program_start(&program, argc, argv);
     g.loop = loop_new();
     g.drain = timer_new(g.loop, drain_step, &g);
+    g.doors = timer_new(g.loop, open_doors, &g);
     if (start(&g, &e)) {
         log_event(LOG_ERROR, "start refused", LOG_STR("error", e.text));
         g.exit_code = EXIT_CONFIG;

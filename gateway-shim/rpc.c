@@ -61,6 +61,8 @@ struct rpc {
     struct timer *sweep, *grace, *watch;
     struct watched watched[WATCHED_MAX];
     size_t watched_count, watch_at;
+    loop_cb *ready;
+    void *ready_arg;
     int open_connections;
     loop_cb *closed;
     void *closed_arg;
@@ -77,6 +79,12 @@ bool rpc_is_ready(const struct rpc *rpc)
 {
     return rpc->replies_come && rpc->exchanges_declared && mq_can_publish(rpc->publish) &&
            mq_channel_is_open(rpc->publish_channel);
+}
+
+static void tell_ready(struct rpc *rpc)
+{
+    if (rpc_is_ready(rpc))
+        rpc->ready(rpc->ready_arg);
 }
 
 void rpc_end(struct rpc_call *call)
@@ -263,8 +271,7 @@ static void replies_consumed(void *arg, const struct mq_reply *reply, const stru
 
     (void)reply;
     rpc->replies_come = !e;
-    if (rpc_is_ready(rpc))
-        process_ready(rpc->process);
+    tell_ready(rpc);
 }
 
 /* Refused: the name is taken with other arguments. The channel opens again and tries another. */
@@ -369,8 +376,7 @@ static void exchanges_declared(void *arg, const struct err *e)
     rpc->exchanges_declared = !e;
     if (e)
         log_event(LOG_ERROR, "exchanges not declared", LOG_STR("error", e->text));
-    if (rpc_is_ready(rpc))
-        process_ready(rpc->process);
+    tell_ready(rpc);
 }
 
 static void publish_opened(void *arg, struct mq_channel *ch)
@@ -428,7 +434,7 @@ static void find_queues(struct rpc *rpc)
     }
 }
 
-struct rpc *rpc_new(struct loop *l, struct process *p, struct err *e)
+struct rpc *rpc_new(struct loop *l, struct process *p, loop_cb *ready, void *arg, struct err *e)
 {
     static const struct mq_events publisher_events = {NULL, NULL, blocked};
     static const struct mq_channel_events publish_events = {publish_opened, publish_closed};
@@ -440,6 +446,8 @@ struct rpc *rpc_new(struct loop *l, struct process *p, struct err *e)
 
     rpc->loop = l;
     rpc->process = p;
+    rpc->ready = ready;
+    rpc->ready_arg = arg;
     rpc->calls = map_new();
     TAILQ_INIT(&rpc->list);
     rpc->sweep = timer_new(l, sweep, rpc);

@@ -23,7 +23,8 @@ struct rpc_result {
 /* Gets the result; last is false only for calls that want several answers. */
 typedef void rpc_done(void *arg, const struct rpc_result *result, bool last);
 
-struct rpc *rpc_new(struct loop *l, struct process *p, struct err *e);
+/* ready is called whenever calls can be made again, after the start and after each loss. */
+struct rpc *rpc_new(struct loop *l, struct process *p, loop_cb *ready, void *arg, struct err *e);
 void rpc_free(struct rpc *rpc); /* calls under way end without a result */
 
 /* Can messages go out and answers come in? */

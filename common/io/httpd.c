@@ -48,7 +48,7 @@ struct httpd {
     httpd_handler *handler;
     void *arg;
     struct evconnlistener *listener;
-    bool draining, paused;
+    bool accepting, draining, paused;
     bool handling; /* the handler runs */
     size_t requests;
     struct map *connections;    /* struct evhttp_connection * -> struct connection */
@@ -88,8 +88,15 @@ static void resume_accepting(void *arg)
     struct httpd *h = arg;
 
     h->paused = false;
-    if (h->listener && !h->draining)
+    if (h->listener && h->accepting && !h->draining)
         evconnlistener_enable(h->listener);
+}
+
+void httpd_accept(struct httpd *h)
+{
+    h->accepting = true;
+    if (!h->paused)
+        resume_accepting(h);
 }
 
 static void pause_accepting(struct httpd *h)
@@ -543,6 +550,7 @@ static int listen_on(struct httpd *h, int fd, struct err *e)
     if (!h->listener || !evhttp_bind_listener(h->evhttp, h->listener))
         return err_set(e, ERR_FATAL, 500, "cannot listen on the socket: %s", strerror(errno));
     evconnlistener_set_error_cb(h->listener, accept_failed);
+    evconnlistener_disable(h->listener);
     return 0;
 }
 

@@ -281,6 +281,7 @@ struct process *process_new(struct loop *l, const char *kind, process_health_cb 
         httpd_listen(p->admin, process_settings.admin_address, (int)process_settings.admin_port, e);
     p->watchdog = timer_new(l, pet_watchdog, p);
     loop_on_signal(l, SIGHUP, reopen_log, NULL);
+    httpd_accept(p->admin);
     if (p->port < 0) {
         err_context(e, "ADMIN_ADDRESS, ADMIN_PORT");
         process_free(p);
