@@ -66,12 +66,20 @@ int buf_puts(struct buf *b, const char *s)
 
 int buf_printf(struct buf *b, const char *fmt, ...)
 {
+    size_t end = b->cap > b->max ? b->max + 1 : b->cap; /* memory may reach beyond the maximum */
+    size_t room = end - b->len;
     va_list ap;
     int n;
 
     va_start(ap, fmt);
-    n = vsnprintf(NULL, 0, fmt, ap);
+    n = vsnprintf(room ? b->data + b->len : NULL, room, fmt, ap);
     va_end(ap);
+    if (n >= 0 && (size_t)n < room) { /* what most calls find: it fits as it is */
+        b->len += (size_t)n;
+        return 0;
+    }
+    if (room)
+        b->data[b->len] = '\0';
     if (n < 0 || reserve(b, (size_t)n))
         return -1;
     va_start(ap, fmt);
@@ -81,7 +89,17 @@ int buf_printf(struct buf *b, const char *fmt, ...)
     return 0;
 }
 
-/* One character of JSON text; returns the bytes of s it took. */
+/* How many bytes of s stand in JSON text as they are. */
+static size_t json_plain(const char *s)
+{
+    const unsigned char *p = (const unsigned char *)s;
+
+    while (*p >= 0x20 && *p < 0x7f && *p != '"' && *p != '\\')
+        p++;
+    return (size_t)(p - (const unsigned char *)s);
+}
+
+/* One other character of JSON text; returns the bytes of s it took. */
 static size_t json_char(const char *s, char out[8])
 {
     unsigned char c = (unsigned char)*s;
@@ -107,12 +125,18 @@ static size_t json_char(const char *s, char out[8])
 
 int buf_json_string(struct buf *b, const char *s)
 {
-    size_t before = b->len;
+    size_t before = b->len, n;
     char out[8];
 
     if (buf_add(b, "\"", 1))
         goto err;
     while (*s) {
+        n = json_plain(s);
+        if (buf_add(b, s, n))
+            goto err;
+        s += n;
+        if (!*s)
+            break;
         s += json_char(s, out);
         if (buf_puts(b, out))
             goto err;

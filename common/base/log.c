@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
@@ -11,7 +12,11 @@
 #include "common/base/clock.h"
 #include "common/base/mem.h"
 
-enum { LINE_MAX_BYTES = 16384, LINE_END_BYTES = 2 };
+enum {
+    LINE_MAX_BYTES = 16384,
+    LINE_END_BYTES = 2,
+    KEPT_BYTES = 32768, /* lines that wait for log_flush() */
+};
 
 static const char *const level_names[] = {"debug", "info", "warn", "error"};
 
@@ -21,7 +26,8 @@ static struct {
     char *file;
     int fd;
     bool plain; /* a terminal: text for people */
-    struct buf line;
+    struct buf line, kept;
+    bool keep_back;
 } state = {.level = LOG_INFO, .service = "", .fd = STDERR_FILENO};
 
 struct log_field log_str(const char *name, const char *text)
@@ -74,6 +80,7 @@ void log_reopen(void)
 
     if (!state.file)
         return;
+    log_flush();
     if (open_file(&e))
         log_event(LOG_ERROR, "log file not reopened", LOG_STR("error", e.text));
     else
@@ -131,8 +138,10 @@ static void json_line(enum log_level level, const char *event, const struct log_
 
 void log_write(enum log_level level, const char *event, const struct log_field *fields, int n)
 {
-    if (state.line.max == 0)
+    if (state.line.max == 0) {
         buf_init(&state.line, LINE_MAX_BYTES);
+        buf_init(&state.kept, KEPT_BYTES);
+    }
     buf_clear(&state.line);
     state.line.max = LINE_MAX_BYTES - LINE_END_BYTES;
     if (state.plain)
@@ -141,7 +150,31 @@ void log_write(enum log_level level, const char *event, const struct log_field *
         json_line(level, event, fields, n);
     state.line.max = LINE_MAX_BYTES;
     buf_puts(&state.line, state.plain ? "\n" : "}\n");
+    if (state.kept.max - state.kept.len < state.line.len)
+        log_flush();
+    buf_add(&state.kept, state.line.data, state.line.len);
+    if (!state.keep_back || level >= LOG_WARN)
+        log_flush();
+}
+
+static void abort_came(int signo)
+{
+    (void)signo;
+    log_flush(); /* only write(); abort() then goes on */
+}
+
+void log_keep_back(bool on)
+{
+    state.keep_back = on;
+    signal(SIGABRT, on ? abort_came : SIG_DFL);
+    if (!on)
+        log_flush();
+}
+
+void log_flush(void)
+{
     /* A full disk or a closed pipe must not stop the service; there is nowhere to say so. */
-    if (write(state.fd, state.line.data, state.line.len) < 0)
-        return;
+    if (state.kept.len && write(state.fd, state.kept.data, state.kept.len) < 0)
+        state.kept.len = 0;
+    buf_clear(&state.kept);
 }

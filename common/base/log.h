@@ -43,4 +43,12 @@ void log_write(enum log_level level, const char *event, const struct log_field *
 int log_open(const char *service, const char *level, const char *file, struct err *e);
 void log_reopen(void); /* after a rotation of LOG_FILE */
 
+/*
+ * Who runs a loop may keep lines of less than LOG_WARN back and flush them once a turn: one write
+ * for all that the turn logged. A warning or an error is written at once, with the lines before it.
+ * abort() writes what is kept, too. Without log_keep_back(true) every line is written at once.
+ */
+void log_keep_back(bool on);
+void log_flush(void);
+
 #endif

@@ -44,14 +44,17 @@ const char *problem_title(int status)
 json_t *problem_new(int status, const char *detail, const char *instance, json_t *errors)
 {
     const char *title = problem_title(status);
-    char *readable = mem_strdup(detail);
+    char *readable = mem_strdup(detail), *id = mem_strdup(instance);
     json_t *p;
 
     text_utf8_mend(readable); /* details quote what came from outside, and are cut */
+    if (id)
+        text_utf8_mend(id); /* a correlation id may be any caller's */
     p = json_pack("{s:s, s:s, s:i, s:s, s:s*, s:O*, s:s}", "type", "about:blank", "title", title,
-                  "status", status, "detail", readable, "instance", instance, "errors", errors,
-                  "error", title);
+                  "status", status, "detail", readable, "instance", id, "errors", errors, "error",
+                  title);
     free(readable);
+    free(id);
     if (!p)
         abort(); /* out of memory */
     return p;

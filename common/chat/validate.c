@@ -1,5 +1,6 @@
 #include "common/chat/validate.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -91,7 +92,9 @@ static bool is_choice(const char *choices, const char *text)
     size_t n = strlen(text);
     const char *at;
 
-    for (at = choices; n > 0 && (at = strstr(at, text)); at += n)
+    if (n == 0 || strchr(text, ' ')) /* two words that stand side by side are no choice */
+        return false;
+    for (at = choices; (at = strstr(at, text)); at += n)
         if ((at == choices || at[-1] == ' ') && (at[n] == ' ' || at[n] == '\0'))
             return true;
     return false;
@@ -190,7 +193,7 @@ json_t *validate_from_text(const struct arg *arg, const char *text)
     if (arg->type == ARG_INTEGER) {
         errno = 0;
         n = strtoll(text, &end, 10);
-        if (!errno && end != text && !*end && *text != ' ' && *text != '+')
+        if (!errno && end != text && !*end && (*text == '-' || isdigit((unsigned char)*text)))
             return json_integer(n);
     } else if (arg->type == ARG_BOOLEAN) {
         if (strcmp(text, "true") == 0)
@@ -198,5 +201,7 @@ json_t *validate_from_text(const struct arg *arg, const char *text)
         if (strcmp(text, "false") == 0)
             return json_false();
     }
+    if (text_utf8_length(text, strlen(text)) < 0)
+        return json_real(0); /* no type takes a fraction */
     return json_string(text);
 }

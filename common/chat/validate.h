@@ -17,7 +17,8 @@ json_t *validate_parse(const char *text, size_t n, struct err *e);
 int validate_args(const struct operation *op, json_t *args, json_t **errors, struct err *e);
 
 /* An argument that came as text (in a path or query), as what its type is; a text that is none
- * stays a string, for validate_args() to refuse. The caller owns it. */
+ * stays a string, for validate_args() to refuse, and one that is not UTF-8 becomes a value that it
+ * refuses for every type. Never NULL; the caller owns it. */
 json_t *validate_from_text(const struct arg *arg, const char *text);
 
 #endif

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,6 +19,7 @@
 #include <event2/http_struct.h>
 #include <event2/keyvalq_struct.h>
 #include <event2/listener.h>
+#include <event2/util.h>
 
 #include "common/base/clock.h"
 #include "common/base/log.h"
@@ -47,6 +49,7 @@ struct httpd {
     void *arg;
     struct evconnlistener *listener;
     bool draining, paused;
+    bool handling; /* the handler runs */
     size_t requests;
     struct map *connections;    /* struct evhttp_connection * -> struct connection */
     struct bufferevent **fresh; /* accepted in this turn, not yet in connections */
@@ -350,7 +353,9 @@ static void request_came(struct evhttp_request *req, void *arg)
         evhttp_parse_query_str(evhttp_uri_get_query(uri), &r->query))
         TAILQ_INIT(&r->query); /* a query that cannot be read has no pairs */
     h->requests++;
+    h->handling = true;
     h->handler(h->arg, r);
+    h->handling = false;
 }
 
 void http_add_header(struct http_request *r, const char *name, const char *value)
@@ -363,6 +368,24 @@ void http_close_after(struct http_request *r)
     http_add_header(r, "Connection", "close");
 }
 
+/*
+ * Try to write an answer at once. evhttp would first have the kernel watch for writability, which is
+ * there nearly always: a turn of the loop and two system calls for nothing. What the socket does
+ * not take stays with evhttp. Triggering the write callback is what libevent does after a write;
+ * it ends the request and may free the connection.
+ */
+static void write_at_once(struct evhttp_connection *evcon)
+{
+    struct bufferevent *bev = evhttp_connection_get_bufferevent(evcon);
+    struct evbuffer *output = bufferevent_get_output(bev);
+
+    evbuffer_unfreeze(output, 1); /* a bufferevent guards what it is about to write */
+    evbuffer_write(output, bufferevent_getfd(bev));
+    evbuffer_freeze(output, 1);
+    if (evbuffer_get_length(output) == 0)
+        bufferevent_trigger(bev, EV_WRITE, 0);
+}
+
 void http_reply(struct http_request *r, int status, const char *content_type, const void *body,
                 size_t n)
 {
@@ -370,6 +393,7 @@ void http_reply(struct http_request *r, int status, const char *content_type, co
     struct evhttp_connection *evcon = evhttp_request_get_connection(r->req);
     struct connection *c = evcon ? find_connection(h, evcon) : NULL;
     struct evbuffer *out = evhttp_request_get_output_buffer(r->req);
+    bool later = !evcon || h->handling; /* evhttp is in the middle of reading the connection */
     char length[24];
 
     if (c)
@@ -385,7 +409,9 @@ void http_reply(struct http_request *r, int status, const char *content_type, co
     } else if (n) {
         evbuffer_add(out, body, n);
     }
-    evhttp_send_reply(r->req, status, NULL, NULL); /* frees req, also when the client is gone */
+    evhttp_send_reply(r->req, status, NULL, NULL); /* frees req, if the client is gone at once */
+    if (!later)
+        write_at_once(evcon);
     evhttp_clear_headers(&r->query);
     free(r->path);
     free(r);
@@ -420,6 +446,29 @@ void evhttp_send_error(struct evhttp_request *req, int status, const char *reaso
     evhttp_send_reply(req, status, NULL, out);
     evbuffer_free(out);
     buf_free(&body);
+}
+
+/*
+ * evhttp reads Content-Length and the sizes of chunks by this function of the library, which takes
+ * "+10", "0x10" and "10 10" for numbers: a proxy before us may read them otherwise, and the rest of
+ * the body be taken for a request. This strict one takes its place in the same way. What follows a
+ * chunk's size behind ";" is an extension, to be ignored (RFC 9112, 7.1.1).
+ */
+ev_int64_t evutil_strtoll(const char *s, char **end, int base)
+{
+    const char *digits = base == 16 ? "0123456789abcdefABCDEF" : "0123456789";
+    size_t n = strspn(s, digits), rest = n + strspn(s + n, " \t");
+
+    if (base == 16 && s[rest] == ';')
+        rest += strlen(s + rest);
+    if (n == 0 || n > 15 || s[rest]) {
+        if (end)
+            *end = (char *)(uintptr_t)s;
+        return -1;
+    }
+    if (end)
+        *end = (char *)(uintptr_t)(s + rest);
+    return strtoll(s, NULL, base);
 }
 
 /* ---- life ---- */

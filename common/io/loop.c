@@ -38,11 +38,19 @@ static void from_libevent(int severity, const char *text)
 
 struct loop *loop_new(void)
 {
+    struct event_config *config = event_config_new();
     struct loop *l = mem_alloc(sizeof(*l));
 
     signal(SIGPIPE, SIG_IGN); /* a closed socket is told by write() */
     event_set_log_callback(from_libevent);
-    l->base = event_base_new();
+    /* Tell the kernel once a turn what to watch: evhttp changes its mind often. Safe as long as no
+     * descriptor is duplicated while it is watched. */
+    if (config)
+        event_config_set_flag(config,
+                              EVENT_BASE_FLAG_EPOLL_USE_CHANGELIST | EVENT_BASE_FLAG_NOLOCK);
+    l->base = config ? event_base_new_with_config(config) : NULL;
+    if (config)
+        event_config_free(config);
     if (!l->base) {
         fputs("the kernel offers no event mechanism\n", stderr);
         abort();
@@ -52,7 +60,12 @@ struct loop *loop_new(void)
 
 void loop_run(struct loop *l)
 {
-    event_base_loop(l->base, EVLOOP_NO_EXIT_ON_EMPTY);
+    log_keep_back(true);
+    do { /* until nothing is left to do at once; then it would sleep */
+        event_base_loop(l->base, EVLOOP_ONCE | EVLOOP_NO_EXIT_ON_EMPTY);
+        log_flush();
+    } while (!event_base_got_exit(l->base));
+    log_keep_back(false);
 }
 
 void loop_stop(struct loop *l)

@@ -775,6 +775,12 @@ static void not_while_the_channel_is_stopped(void)
     fake_say(w.fake, 1, WIRE(20, 20), "o", 1);
     fence(&w.a);
     check_it_works();
+    fake_say(w.fake, 1, WIRE(20, 20), "o", 0);
+    fence(&w.a);
+    refused_for_now(&s);
+    fake_drop(w.fake); /* the next one is not stopped */
+    WAIT(w.down == 1 && mq_channel_is_open(w.a.ch));
+    check_it_works();
     end();
 }
 
@@ -956,43 +962,44 @@ static void a_closed_channel_opens_again(void)
 
 /* ---- consuming ---- */
 
+/* On a connection (or channel) of its own each time; the journal starts anew with a connection. */
+static void check_consuming(int consumers, int deliveries)
+{
+    unsigned epoch = mq_channel_epoch(w.a.ch);
+
+    CU_ASSERT_EQUAL(fake_count(w.fake, "qos 1 20 0\nconsume 1 persistence "), consumers);
+    fake_deliver(w.fake, 1, w.fake->consumer, 1, "hello");
+    WAIT(w.a.deliveries == deliveries);
+    CU_ASSERT_STRING_EQUAL(w.a.body, "hello");
+    CU_ASSERT_EQUAL(w.a.last.tag, 1);
+    CU_ASSERT_EQUAL(w.a.last.epoch, epoch);
+    /* What came with this tag before is another message: nothing may be said of it here. */
+    mq_ack(w.a.ch, 1, epoch - 1);
+    mq_nack(w.a.ch, 1, epoch - 1, true);
+    fence(&w.a);
+    CU_ASSERT_EQUAL(fake_count(w.fake, "ack 1"), 0);
+}
+
 static void consumers_come_back(void)
 {
-    unsigned first;
-    int round;
+    unsigned epoch;
 
     begin_consuming(PREFETCH);
-    for (round = 1; round <= 3; round++) {
-        CU_ASSERT_EQUAL(w.a.opened, round);
-        CU_ASSERT_EQUAL(fake_count(w.fake, "qos 1 20 0\nconsume 1 persistence "), 1);
-        fake_deliver(w.fake, 1, w.fake->consumer, 1, "hello");
-        WAIT(w.a.deliveries == round);
-        CU_ASSERT_STRING_EQUAL(w.a.body, "hello");
-        CU_ASSERT_EQUAL(w.a.last.tag, 1);
-        CU_ASSERT_EQUAL(w.a.last.epoch, mq_channel_epoch(w.a.ch));
-        first = w.a.last.epoch;
-        if (round == 2) /* the same when only the channel goes */
-            fake_say(w.fake, 1, WIRE(20, 40), "hshh", 406, "PRECONDITION_FAILED - timeout", 0, 0);
-        else
-            fake_drop(w.fake);
-        WAIT(w.a.closed == round);
-        /* Too late for this one: nothing may be said of it on the next channel. */
-        mq_ack(w.a.ch, 1, first);
-        if (round == 2)
-            WAIT(mq_channel_is_open(w.a.ch) && fake_count(w.fake, "consume 1") == 2);
-        else
-            WAIT(mq_channel_is_open(w.a.ch) && fake_count(w.fake, "consume 1") == 1);
-        mq_ack(w.a.ch, 1, first);
-        mq_nack(w.a.ch, 1, first, true);
-        fence(&w.a);
-        CU_ASSERT_EQUAL(fake_count(w.fake, "ack 1"), 0);
-        if (round == 2) { /* start the third round from a fresh journal */
-            fake_drop(w.fake);
-            WAIT(w.a.opened == 4 && fake_count(w.fake, "consume 1") == 1);
-            w.a.opened--;
-            w.a.closed--;
-        }
-    }
+    check_consuming(1, 1);
+    epoch = mq_channel_epoch(w.a.ch);
+    fake_drop(w.fake);
+    WAIT(w.a.closed == 1);
+    mq_ack(w.a.ch, 1, epoch); /* too late, and there is nobody to tell */
+    WAIT(w.a.opened == 2 && fake_count(w.fake, "consume 1") == 1);
+    check_consuming(1, 2);
+    fake_say(w.fake, 1, WIRE(20, 40), "hshh", 406, "PRECONDITION_FAILED - timeout", 0, 0);
+    WAIT(w.a.opened == 3 && fake_count(w.fake, "consume 1") == 2);
+    CU_ASSERT_EQUAL(w.down, 1);
+    check_consuming(2, 3);
+    fake_drop(w.fake);
+    WAIT(w.a.opened == 4 && fake_count(w.fake, "consume 1") == 1);
+    check_consuming(1, 4);
+    CU_ASSERT_EQUAL(w.a.closed, 3);
     end();
 }
 
@@ -1045,8 +1052,12 @@ static void many_acks(void)
 
     begin_consuming(PREFETCH);
     epoch = mq_channel_epoch(w.a.ch);
-    deliver_up_to(1, 1000);
-    for (tag = 2; tag <= 1000; tag++)
+    deliver_up_to(1, 200);
+    for (tag = 2; tag <= 200; tag++)
+        mq_ack(w.a.ch, tag, epoch);
+    fence(&w.a);
+    deliver_up_to(201, 1001);
+    for (tag = 201; tag <= 1000; tag++)
         mq_ack(w.a.ch, tag, epoch);
     fence(&w.a);
     CU_ASSERT_EQUAL(fake_count(w.fake, "single\n"), 999);
@@ -1054,6 +1065,9 @@ static void many_acks(void)
     mq_ack(w.a.ch, 1, epoch);
     fence(&w.a);
     CU_ASSERT_EQUAL(fake_count(w.fake, "\nack 1 1 multiple\n"), 1);
+    mq_ack(w.a.ch, 1001, epoch); /* all before it are settled, and it knows */
+    fence(&w.a);
+    CU_ASSERT_EQUAL(fake_count(w.fake, "\nack 1 1001 multiple\n"), 1);
     end();
 }
 
@@ -1235,12 +1249,17 @@ static void may_be_freed_when_closed(void)
     end();
 }
 
+/* Not even when the broker is alive enough to send heartbeats. */
 static void a_close_that_nobody_answers(void)
 {
     struct sent s = {0};
     struct err e;
 
-    begin_open(true);
+    begin();
+    w.config.heartbeat = 1;
+    connect_to_fake();
+    channel(&w.a, true);
+    WAIT(mq_channel_is_open(w.a.ch));
     CU_ASSERT_EQUAL(publish(&w.a, "m", false, &s, &e), 0);
     w.fake->deaf = true;
     mq_close(w.mq, goodbye, &s);

@@ -1,0 +1,60 @@
+// The broker as the benches see it: virtual hosts of their own, and what a queue looks like.
+'use strict';
+
+const amqp = new URL(process.env.RABBITMQ_URL || 'amqp://guest:guest@127.0.0.1:5672');
+const management = new URL(process.env.RABBITMQ_MANAGEMENT_URL || 'http://127.0.0.1:15672');
+const user = decodeURIComponent(management.username || amqp.username || 'guest');
+const password = decodeURIComponent(management.password || amqp.password || 'guest');
+const authorization = 'Basic ' + Buffer.from(`${user}:${password}`).toString('base64');
+
+async function call(method, path, body) {
+  const url = new URL('/api' + path, management.origin);
+  const answer = await fetch(url, {
+    method,
+    headers: { authorization, 'content-type': 'application/json' },
+    body: body && JSON.stringify(body),
+  });
+  if (!answer.ok && answer.status !== 404) {
+    throw new Error(`${method} ${url.pathname}: ${answer.status} ${await answer.text()}`);
+  }
+  return answer.status === 204 || answer.status === 201 ? null : answer.json();
+}
+
+async function createVhost(name) {
+  await call('PUT', `/vhosts/${encodeURIComponent(name)}`);
+  await call('PUT', `/permissions/${encodeURIComponent(name)}/${encodeURIComponent(user)}`,
+    { configure: '.*', write: '.*', read: '.*' });
+}
+
+async function deleteVhost(name) {
+  await call('DELETE', `/vhosts/${encodeURIComponent(name)}`).catch(() => {});
+}
+
+function vhostUrl(name) {
+  const url = new URL(amqp);
+  url.pathname = '/' + encodeURIComponent(name);
+  return url.href;
+}
+
+async function queueArguments(vhost, name) {
+  const q = await call('GET', `/queues/${encodeURIComponent(vhost)}/${encodeURIComponent(name)}`);
+  return q && q.arguments;
+}
+
+// What must be equal for a comparison to be one; the names of exchange and key may differ.
+async function assertSameQueue(a, b) {
+  const [x, y] = await Promise.all([queueArguments(...a), queueArguments(...b)]);
+  const comparable = (args) => JSON.stringify(Object.keys(args || {}).sort().map((key) =>
+    [key, /^x-dead-letter-(exchange|routing-key)$/.test(key) ? '' : args[key]]));
+  if (!x || comparable(x) !== comparable(y)) {
+    throw new Error(`the queues ${a[1]} and ${b[1]} differ: ${JSON.stringify([x, y])}`);
+  }
+}
+
+// The process of the first node, when it runs on this machine.
+async function brokerPid() {
+  const nodes = await call('GET', '/nodes?columns=os_pid');
+  return Number(nodes[0].os_pid);
+}
+
+module.exports = { createVhost, deleteVhost, vhostUrl, queueArguments, assertSameQueue, brokerPid };

@@ -1,0 +1,110 @@
+// A fleet of a test file's own: a fresh virtual host, and processes that know it.
+import fs from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
+import { Caller } from './amqp.mjs';
+import { brokerUrl } from './environment.mjs';
+import { request } from './http.mjs';
+import { createVhost, deleteVhost, queueOf } from './management.mjs';
+import { Process, run } from './processes.mjs';
+import { SECRET, bearer } from './token.mjs';
+import { until } from './wait.mjs';
+
+export const INTERNAL_KEY = 'integration-internal-key';
+export const ORIGIN = 'https://app.example.org';
+
+export class House {
+  #processes = [];
+  #callers = [];
+  #started = 0;
+
+  static async open(name) {
+    const house = new House();
+    house.vhost = `itest-${name}-${process.pid}-${Date.now().toString(36)}`;
+    house.folder = fs.mkdtempSync(path.join(os.tmpdir(), `chatfleet-${name}-`));
+    await createVhost(house.vhost);
+    return house;
+  }
+
+  // The settings of every process.
+  get env() {
+    return {
+      RABBITMQ_URL: brokerUrl(this.vhost),
+      JWT_SECRET: SECRET,
+      INTERNAL_SERVICE_KEY: INTERNAL_KEY,
+      CORS_ORIGINS: ORIGIN,
+      BIND_ADDRESS: '127.0.0.1',
+      PORT: '0',
+      ADMIN_PORT: '0',
+      AMQP_RECONNECT_MAX_MS: '1000',
+    };
+  }
+
+  start(name, env = {}, command) {
+    const stateFile = path.join(this.folder, `${name}-${++this.#started}.json`);
+    const p = new Process(name, {
+      env: { ...this.env, STATE_FILE: stateFile, ...env }, stateFile, command,
+    });
+    this.#processes.push(p);
+    return p;
+  }
+
+  worker(env) {
+    return this.start('chatfleet-context-builder', env).ready();
+  }
+
+  async shim(env) {
+    const shim = this.start('chatfleet-gateway', env);
+    await shim.listening();
+    return shim.ready();
+  }
+
+  run(name, args, env = {}) {
+    return run(name, args, { ...this.env, ...env });
+  }
+
+  async caller() {
+    const caller = await Caller.open(this.vhost);
+    this.#callers.push(caller);
+    return caller;
+  }
+
+  queue(name) {
+    return queueOf(this.vhost, name);
+  }
+
+  // How many messages stand in a queue, and how many consumers it has, as the broker itself says.
+  async count(name) {
+    const caller = await this.#counter();
+    return caller.channel.checkQueue(name);
+  }
+
+  async #counter() {
+    this.counting ??= this.caller();
+    return this.counting;
+  }
+
+  // Waits until the shim's requests are answered by a worker.
+  answers(shim) {
+    return until('the echo is answered', async () =>
+      (await echo(shim, { message: 'there?' })).status === 200);
+  }
+
+  // Stops everything that runs; fails when something did not end well.
+  async close() {
+    const failures = [];
+    for (const caller of this.#callers) await caller.close();
+    await Promise.all(this.#processes.map((p) => p.stop().catch((error) => failures.push(error))));
+    for (const p of this.#processes) if (!p.ended) await p.kill();
+    await deleteVhost(this.vhost);
+    fs.rmSync(this.folder, { recursive: true, force: true });
+    if (failures.length) throw failures[0];
+  }
+}
+
+// One echo through a shim, with a token of its own.
+export function echo(shim, body = { message: 'hello' }, { headers = {}, ...options } = {}) {
+  return request(shim.port, '/api/chat/echo', {
+    body, headers: { ...bearer(), ...headers }, ...options,
+  });
+}
