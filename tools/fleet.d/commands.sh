@@ -71,6 +71,11 @@ build() { # with the preset $1 and cmake's arguments "$2…", one at a time in a
     mkdir -p -- "$ROOT/build"
     exec {lock_fd}>>"$ROOT/build/$preset.lock"
     flock "$lock_fd"
+    # A checkout that was moved or copied is built anew: its build folder names the old place.
+    if [[ -e $ROOT/build/$preset/CMakeCache.txt ]] &&
+        ! grep -Fqx "CMAKE_HOME_DIRECTORY:INTERNAL=$ROOT" "$ROOT/build/$preset/CMakeCache.txt"; then
+        rm -rf -- "$ROOT/build/$preset"
+    fi
     if ! (cd -- "$ROOT" && cmake --preset "$preset" "$@" && cmake --build "build/$preset") \
         >"$log" 2>&1 </dev/null; then
         step_break
