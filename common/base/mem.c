@@ -7,7 +7,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { ARENA_BLOCK = 4000 };
+enum {
+    ARENA_BLOCK = 4000,
+    SPARE_MAX = 64, /* blocks kept for the next arenas */
+};
 
 /* The head of a block; the pieces follow it. */
 struct block {
@@ -78,16 +81,44 @@ char *mem_printf(const char *fmt, ...)
     return p;
 }
 
+/* A message takes several arenas, and malloc() is slow in this size. Under a sanitizer nothing is
+ * kept, so that it sees who uses what is freed. */
+static struct {
+    struct block *first;
+    size_t count, max;
+} spare = {
+#ifndef __SANITIZE_ADDRESS__
+    .max = SPARE_MAX,
+#endif
+};
+
 static struct block *block_new(size_t size)
 {
-    struct block *b = malloc(sizeof(*b) + size);
+    struct block *b = spare.first;
 
+    if (b && size == ARENA_BLOCK) {
+        spare.first = b->next;
+        spare.count--;
+    } else {
+        b = malloc(sizeof(*b) + size);
+    }
     if (!b)
         out_of_memory(size);
     b->next = NULL;
     b->used = 0;
     b->size = size;
     return b;
+}
+
+static void block_free(struct block *b)
+{
+    if (b->size != ARENA_BLOCK || spare.count >= spare.max) {
+        free(b);
+        return;
+    }
+    b->next = spare.first;
+    spare.first = b;
+    spare.count++;
 }
 
 struct arena *arena_new(void)
@@ -108,7 +139,7 @@ void arena_free(struct arena *a)
         return;
     for (b = a->blocks; b; b = next) {
         next = b->next;
-        free(b);
+        block_free(b);
     }
 }
 
