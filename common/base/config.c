@@ -275,8 +275,12 @@ void config_print_help(FILE *out, const struct config_section *sections, size_t 
 
 static void print_value(FILE *out, const struct config_key *key, const void *place)
 {
-    const char *text;
+    const char *text = is_text(key) ? *(char *const *)place : NULL;
 
+    if (key->secret && (!text || *text)) { /* that there is none may be seen */
+        fprintf(out, "%s=********\n", key->name);
+        return;
+    }
     switch (key->type) {
     case CONFIG_INT:
         fprintf(out, "%s=%ld\n", key->name, *(const long *)place);
@@ -286,8 +290,7 @@ static void print_value(FILE *out, const struct config_key *key, const void *pla
         return;
     case CONFIG_CHOICE:
     case CONFIG_STRING:
-        text = *(char *const *)place;
-        fprintf(out, "%s=%s\n", key->name, key->secret && *text ? "********" : text);
+        fprintf(out, "%s=%s\n", key->name, text);
     }
 }
 

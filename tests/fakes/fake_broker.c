@@ -491,7 +491,6 @@ void fake_unlisten(struct fake_broker *f)
     if (f->listener)
         evconnlistener_free(f->listener);
     f->listener = NULL;
-    fake_drop(f);
 }
 
 void fake_say(struct fake_broker *f, int channel, unsigned method, const char *layout, ...)

@@ -76,7 +76,7 @@ struct fake_broker *fake_broker_new(struct loop *l);
 void fake_broker_free(struct fake_broker *f);
 
 void fake_drop(struct fake_broker *f);     /* shut the connection without a word */
-void fake_unlisten(struct fake_broker *f); /* and refuse new ones ... */
+void fake_unlisten(struct fake_broker *f); /* refuse new connections ... */
 int fake_listen(struct fake_broker *f);    /* ... until this, on the same port */
 
 /* Say something; a layout as in wire.h. */

@@ -12,7 +12,7 @@ static struct {
 } into;
 
 static struct {
-    long workers;
+    long workers, pin;
 } more;
 
 #define AT(member) offsetof(__typeof__(into), member)
@@ -32,17 +32,18 @@ static const struct config_key keys[] = {
 static const struct config_key more_keys[] = {
     {"T_WORKERS", CONFIG_INT, offsetof(__typeof__(more), workers), "2", 1, 8, NULL, NULL, false,
      "Processes."},
+    {"T_PIN", CONFIG_INT, offsetof(__typeof__(more), pin), "0", 0, 9999, NULL, NULL, true,
+     "The number."},
 };
 
 static const struct config_section sections[] = {{"First", keys, COUNT(keys), &into},
                                                  {"Second", more_keys, COUNT(more_keys), &more}};
 
-static const char *const variables[] = {"T_URL",           "T_URI",      "T_OLD_URL",
-                                        "T_URL_FILE",      "T_URI_FILE", "T_LEVEL",
-                                        "T_NOTE",          "T_PASSWORD", "T_NOTE_FILE",
-                                        "T_PASSWORD_FILE", "T_DELTA",    "T_DURABLE",
-                                        "T_QUIET",         "T_PREFETCH", "T_QOS",
-                                        "T_WORKERS",       "T_QOS_FILE", "CREDENTIALS_DIRECTORY"};
+static const char *const variables[] = {
+    "T_URL",   "T_URI",     "T_OLD_URL",  "T_URL_FILE",           "T_URI_FILE",
+    "T_LEVEL", "T_NOTE",    "T_PASSWORD", "T_NOTE_FILE",          "T_PASSWORD_FILE",
+    "T_DELTA", "T_DURABLE", "T_QUIET",    "T_PREFETCH",           "T_QOS",
+    "T_PIN",   "T_WORKERS", "T_QOS_FILE", "CREDENTIALS_DIRECTORY"};
 
 static char *directory;
 static struct err e;
@@ -177,6 +178,11 @@ static void wrong_values(void)
     CU_ASSERT_EQUAL(load(), -1);
     CU_ASSERT_PTR_NOT_NULL(strstr(e.text, "T_PASSWORD"));
     CU_ASSERT_PTR_NULL(strstr(e.text, "horse"));
+    start_afresh();
+    setenv("T_PIN", "47110815", 1);
+    CU_ASSERT_EQUAL(load(), -1);
+    CU_ASSERT_PTR_NOT_NULL(strstr(e.text, "T_PIN"));
+    CU_ASSERT_PTR_NULL(strstr(e.text, "4711"));
 }
 
 static void aliases(void)
@@ -269,7 +275,7 @@ static void prints_what_is_in_force(void)
     fclose(out);
     CU_ASSERT_STRING_EQUAL(text, "T_URL=amqp://a\nT_PASSWORD=********\nT_LEVEL=info\n"
                                  "T_NOTE=a b\nT_PREFETCH=50\nT_DELTA=-5\nT_DURABLE=true\n"
-                                 "T_QUIET=true\nT_WORKERS=2\n");
+                                 "T_QUIET=true\nT_WORKERS=2\nT_PIN=********\n");
     free(text);
     out = open_memstream(&text, &n);
     config_print_help(out, sections, COUNT(sections));
