@@ -1,6 +1,5 @@
 /*
- * chatfleet-socket: keeps one listening TCP socket open, so that the shims that share it can come
- * and go without a client noticing.
+ * chatfleet-socket: keeps one listening TCP socket open while the shims that share it come and go.
  *
  * "hold" never accepts a connection: while no shim runs, clients wait in the kernel's queue. It
  * hands its descriptor (SCM_RIGHTS) to whoever connects to a unix socket of its user's. "exec"
@@ -75,8 +74,8 @@ static int unix_listen(const char *path)
     if (fd == -1 && errno == EADDRINUSE) {
         if (unix_socket(path, connect) != -1)
             fail(1, "%s: another keeper serves it", path);
-        if (lstat(path, &there) == -1 || !S_ISSOCK(there.st_mode))
-            fail(1, "%s: in the way, and not a socket", path);
+        if (errno != ECONNREFUSED || lstat(path, &there) == -1 || !S_ISSOCK(there.st_mode))
+            fail(1, "%s: in the way, and not a dead keeper's socket", path);
         unlink(path);
         fd = unix_socket(path, bind);
     }
