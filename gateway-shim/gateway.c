@@ -21,6 +21,8 @@
 #include "gateway-shim/rpc.h"
 
 enum {
+    OPEN_TICK_MS = 10,
+    OPEN_GRACE_US = 1000000, /* how long clients wait for the broker at the start */
     DRAIN_TICK_MS = 50,
     KEEPALIVE_GRACE_US = 2000000, /* how long a drain waits for idle connections to come back */
     DESCRIPTORS_RESERVED = 64,    /* beside the clients' connections */
@@ -301,6 +303,20 @@ void gateway_handle(void *arg, struct http_request *http)
     }
 }
 
+/* ---- the start ---- */
+
+/* Clients wait in the socket's queue until requests can be carried out: others may serve them
+ * there. Without a broker they are let in to be told so. */
+static void open_step(void *arg)
+{
+    struct gateway *g = arg;
+
+    if (rpc_is_ready(g->rpc) || clock_monotonic_us() - g->started_us > OPEN_GRACE_US)
+        httpd_accept(g->httpd);
+    else
+        timer_set(g->open, OPEN_TICK_MS);
+}
+
 /* ---- the drain ---- */
 
 static void all_closed(void *arg)
@@ -414,9 +430,12 @@ static int start(struct gateway *g, struct err *e)
     if (!g->process)
         return -1;
     g->rpc = rpc_new(g->loop, g->process, e);
-    if (!g->rpc)
+    if (!g->rpc || listen_http(g, e))
         return -1;
-    return listen_http(g, e);
+    g->started_us = clock_monotonic_us();
+    httpd_hold(g->httpd);
+    open_step(g);
+    return 0;
 }
 
 static void gateway_free(struct gateway *g)
@@ -427,6 +446,7 @@ static void gateway_free(struct gateway *g)
     auth_free(g->auth);
     health_free(g->health);
     respond_free();
+    timer_free(g->open);
     timer_free(g->drain);
     loop_free(g->loop);
 }
@@ -446,6 +466,7 @@ int gateway_main(int argc, char **argv)
 
     program_start(&program, argc, argv);
     g.loop = loop_new();
+    g.open = timer_new(g.loop, open_step, &g);
     g.drain = timer_new(g.loop, drain_step, &g);
     if (start(&g, &e)) {
         log_event(LOG_ERROR, "start refused", LOG_STR("error", e.text));

@@ -29,7 +29,8 @@ struct gateway {
     struct rpc *rpc;
     struct auth *auth;
     struct health *health;
-    struct timer *drain;
+    struct timer *open, *drain;
+    int64_t started_us; /* monotonic */
     int64_t draining_since; /* monotonic us; 0: serving */
     bool closing;
     int exit_code;

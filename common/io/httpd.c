@@ -566,6 +566,16 @@ int httpd_listen(struct httpd *h, const char *address, int port, struct err *e)
     return ntohs(((struct sockaddr_in *)(void *)&bound)->sin_port);
 }
 
+void httpd_hold(struct httpd *h)
+{
+    pause_accepting(h);
+}
+
+void httpd_accept(struct httpd *h)
+{
+    resume_accepting(h);
+}
+
 void httpd_drain(struct httpd *h)
 {
     h->draining = true;

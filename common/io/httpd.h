@@ -41,6 +41,10 @@ int httpd_listen(struct httpd *h, const char *address, int port, struct err *e);
 /* Listen on an inherited socket. */
 int httpd_listen_inherited(struct httpd *h, int fd, struct err *e);
 
+/* Leave new connections in the socket's queue, until httpd_accept(). */
+void httpd_hold(struct httpd *h);
+void httpd_accept(struct httpd *h);
+
 /* Take no new connections and close each one after its next answer. The socket's queue stays for
  * those who share it. */
 void httpd_drain(struct httpd *h);
