@@ -8,6 +8,7 @@ import { request } from './http.mjs';
 import { createVhost, deleteVhost, queueOf } from './management.mjs';
 import { Process, run } from './processes.mjs';
 import { SECRET, bearer } from './token.mjs';
+import { Traffic } from './traffic.mjs';
 import { until } from './wait.mjs';
 
 export const INTERNAL_KEY = 'integration-internal-key';
@@ -16,6 +17,8 @@ export const ORIGIN = 'https://app.example.org';
 export class House {
   #processes = [];
   #callers = [];
+  #counter;
+  #traffic = [];
   #started = 0;
 
   static async open(name) {
@@ -75,13 +78,19 @@ export class House {
 
   // How many messages stand in a queue, and how many consumers it has, as the broker itself says.
   async count(name) {
-    const caller = await this.#counter();
-    return caller.channel.checkQueue(name);
+    this.#counter ??= await this.caller();
+    const channel = await this.#counter.connection.createChannel();
+    channel.on('error', () => {}); // there is no such queue: the caller is told, too
+    const count = await channel.checkQueue(name);
+    await channel.close();
+    return count;
   }
 
-  async #counter() {
-    this.counting ??= this.caller();
-    return this.counting;
+  // Clients of a shim, which end with the house at the latest.
+  traffic(shim, options) {
+    const traffic = new Traffic(shim.port, options);
+    this.#traffic.push(traffic);
+    return traffic;
   }
 
   // Waits until the shim's requests are answered by a worker.
@@ -93,6 +102,7 @@ export class House {
   // Stops everything that runs; fails when something did not end well.
   async close() {
     const failures = [];
+    await Promise.all(this.#traffic.map((traffic) => traffic.stop()));
     for (const caller of this.#callers) await caller.close();
     await Promise.all(this.#processes.map((p) => p.stop().catch((error) => failures.push(error))));
     for (const p of this.#processes) if (!p.ended) await p.kill();
