@@ -176,10 +176,11 @@ static void too_late(void *arg)
 /* ---- heartbeats ---- */
 
 /* Twice a period: send something if nothing was sent; after two silent periods the deadline comes
- * and the broker is taken for dead. */
+ * and the broker is taken for dead. So is one that beats but does not answer. */
 static void beat(void *arg)
 {
     struct mq *m = arg;
+    struct err e;
 
     if (!m->wrote_since_beat) {
         codec_put_heartbeat(m->codec, &m->out);
@@ -190,6 +191,11 @@ static void beat(void *arg)
     if (m->read_since_beat) {
         m->read_since_beat = false;
         timer_set(m->deadline, m->heartbeat_s * 2000);
+    }
+    if (!m->blocked && mq_channels_overdue(m, m->config.connect_timeout_ms)) {
+        err_set(&e, ERR_RETRY, 503, "a request was not answered within %ld ms",
+                m->config.connect_timeout_ms);
+        lost(m, &e);
     }
 }
 
@@ -233,20 +239,25 @@ static void came_up(struct mq *m)
         m->events.up(m->arg);
 }
 
+/* start, tune and open-ok, each once and in this order. */
 static int handshake(struct mq *m, const struct codec_in *in, struct err *e)
 {
-    if (in->kind == CODEC_START && in->plain) {
+    if (in->kind == CODEC_HEARTBEAT)
+        return 0;
+    if (in->kind != m->awaited)
+        return err_set(e, ERR_RETRY, 503, "the broker sent something else than a handshake");
+    if (in->kind == CODEC_START) {
+        if (!in->plain)
+            return err_set(e, ERR_RETRY, 503, "the broker does not offer SASL PLAIN");
         snprintf(m->version, sizeof(m->version), "%s", in->version);
         codec_put_start_ok(m->codec, &m->out, &m->address, m->name, program_version());
         mq_flush_later(m);
-    } else if (in->kind == CODEC_START) {
-        return err_set(e, ERR_RETRY, 503, "the broker does not offer SASL PLAIN");
+        m->awaited = CODEC_TUNE;
     } else if (in->kind == CODEC_TUNE) {
         tuned(m, in);
-    } else if (in->kind == CODEC_OPEN_OK) {
+        m->awaited = CODEC_OPEN_OK;
+    } else {
         came_up(m);
-    } else if (in->kind != CODEC_HEARTBEAT) {
-        return err_set(e, ERR_RETRY, 503, "the broker sent something else than a handshake");
     }
     return 0;
 }
@@ -329,6 +340,7 @@ static void connection_event(struct bufferevent *bev, short what, void *arg)
     if (what & BEV_EVENT_CONNECTED) {
         setsockopt(bufferevent_getfd(bev), IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
         m->state = MQ_HANDSHAKE;
+        m->awaited = CODEC_START;
         codec_put_protocol(&m->out);
         mq_flush_later(m);
         return;

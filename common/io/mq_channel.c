@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/base/clock.h"
 #include "common/base/log.h"
 
 enum { REOPEN_MS = 500 };
@@ -11,6 +12,7 @@ enum { REOPEN_MS = 500 };
 /* A synchronous method that waits for its answer. */
 struct request {
     struct request *next;
+    int64_t asked_us; /* monotonic */
     mq_reply_cb *cb;
     void *arg;
 };
@@ -90,11 +92,23 @@ static void expect(struct mq_channel *ch, mq_reply_cb *cb, void *arg)
 {
     struct request *r = mem_alloc(sizeof(*r));
 
+    r->asked_us = clock_monotonic_us();
     r->cb = cb;
     r->arg = arg;
     *ch->requests_end = r;
     ch->requests_end = &r->next;
     mq_flush_later(ch->mq);
+}
+
+bool mq_channels_overdue(const struct mq *m, long ms)
+{
+    int64_t since = clock_monotonic_us() - (int64_t)ms * 1000;
+    const struct mq_channel *ch;
+
+    for (ch = m->channels; ch; ch = ch->next)
+        if (ch->requests && ch->requests->asked_us < since)
+            return true;
+    return false;
 }
 
 /* Is the channel open? If not, the caller is answered with an error. */

@@ -26,6 +26,7 @@ struct mq {
     struct ssl_ctx_st *tls; /* NULL: plain TCP */
 
     enum mq_state state;
+    enum codec_kind awaited; /* by the handshake */
     struct evdns_getaddrinfo_request *resolving;
     struct evutil_addrinfo *addresses, *next_address;
     struct bufferevent *bev;
@@ -54,6 +55,8 @@ void mq_flush_later(struct mq *m);
 void mq_channels_up(struct mq *m);
 void mq_channels_send_acks(struct mq *m); /* those of this turn of the loop */
 void mq_channels_down(struct mq *m, const struct err *why);
+/* Has a synchronous method waited longer than this for its answer? */
+bool mq_channels_overdue(const struct mq *m, long ms);
 void mq_channels_free(struct mq *m);
 int mq_channel_input(struct mq *m, const struct codec_in *in, struct err *e);
 
