@@ -202,6 +202,7 @@ static void add_answer(struct job *job, const char *type, int status, json_t *bo
     struct envelope out = {.type = type,
                            .message_id = derived_id(job, type),
                            .correlation_id = in->correlation_id,
+                           .traceparent = in->traceparent,
                            .epoch = in->epoch};
     struct mq_message *m;
 
