@@ -189,12 +189,20 @@ static void sweep(void *arg)
     timer_set(h->sweep, SWEEP_MS);
 }
 
+/* Has the kernel not taken all of an answer yet? */
+static bool is_sending(const struct connection *c)
+{
+    struct bufferevent *bev = evhttp_connection_get_bufferevent(c->evcon);
+
+    return evbuffer_get_length(bufferevent_get_output(bev)) > 0;
+}
+
 static void close_if_idle(void *value, void *arg)
 {
     struct connection *c = value;
 
     (void)arg;
-    if (!c->busy && !c->reading_since)
+    if (!c->busy && !c->reading_since && !is_sending(c))
         evhttp_connection_free(c->evcon);
 }
 

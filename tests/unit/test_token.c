@@ -199,6 +199,20 @@ static void headers(void)
     REFUSED(token_of("", claims), "header");
 }
 
+/* The two characters in which base64url is not base64, and a length that neither can have. */
+static void encoding(void)
+{
+    const char *header = base64url("{\"alg\":\"HS256\",\"kid\":\"a?bc>de\"}", 31), *text;
+
+    CU_ASSERT_PTR_NOT_NULL(strchr(header, '_'));
+    CU_ASSERT_PTR_NOT_NULL(strchr(header, '-'));
+    TAKEN(token_of("{\"alg\":\"HS256\",\"kid\":\"a?bc>de\"}", claims_with("")));
+    header = base64url("{\"alg\":\"HS256\"}", 15);
+    CU_ASSERT_EQUAL_FATAL(strlen(header) % 4, 0);
+    text = arena_printf(arena, "%sA.%s", header, base64url("{\"sub\":\"alice\"}", 15));
+    REFUSED(arena_printf(arena, "%s.%s", text, signature(EVP_sha256(), SECRET, text)), "header");
+}
+
 static void what_is_no_token(void)
 {
     const char *good = with(""), *claims = strchr(good, '.');
@@ -479,6 +493,7 @@ int main(void)
         {"algorithms", algorithms},
         {"signatures", signatures},
         {"headers", headers},
+        {"encoding", encoding},
         {"what is no token", what_is_no_token},
         {"length", length},
         {"times have a leeway", times_have_a_leeway},
