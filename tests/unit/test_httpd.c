@@ -139,6 +139,7 @@ static void begin(void)
     w.httpd = httpd_new(w.loop, &w.config, handle, &w, page);
     w.port = httpd_listen(w.httpd, "127.0.0.1", 0, &e);
     CU_ASSERT_FATAL(w.port > 0);
+    httpd_accept(w.httpd);
 }
 
 /* ---- clients ---- */
@@ -388,6 +389,7 @@ static void connections_are_capped(void)
     w.config.connections_max = 2;
     w.httpd = httpd_new(w.loop, &w.config, handle, &w, page);
     w.port = httpd_listen(w.httpd, "127.0.0.1", 0, NULL);
+    httpd_accept(w.httpd);
     first = dial(0);
     second = dial(1);
     WAIT(httpd_connections(w.httpd) == 2);
