@@ -87,7 +87,9 @@ static struct {
     struct block *first;
     size_t count, max;
 } spare = {
-#ifndef __SANITIZE_ADDRESS__
+#ifdef __SANITIZE_ADDRESS__
+    .max = 0,
+#else
     .max = SPARE_MAX,
 #endif
 };
