@@ -26,7 +26,8 @@ cmd_test() {
     export CHATFLEET_BIN=$ROOT/build/asan
     export ASAN_OPTIONS=${ASAN_OPTIONS:-detect_leaks=1:halt_on_error=1:abort_on_error=0}
     export UBSAN_OPTIONS=${UBSAN_OPTIONS:-halt_on_error=1:print_stacktrace=1}
-    ctest --test-dir "$ROOT/build/asan" --output-on-failure --no-tests=error "${filter[@]}"
+    ctest --test-dir "$ROOT/build/asan" --output-on-failure --no-tests=error \
+        --parallel "$(nproc)" "${filter[@]}"
 }
 
 help_bench() {
