@@ -105,6 +105,9 @@ void loop_on_signal(struct loop *l, int signo, loop_cb *cb, void *arg)
 
     h->cb = cb;
     h->arg = arg;
+    /* libevent puts back what it finds here when the loop ends: a second SIGTERM must not kill the
+     * process in its last steps. */
+    signal(signo, SIG_IGN);
     h->event = evsignal_new(l->base, signo, signal_came, h);
     event_add(h->event, NULL);
     h->next = l->handlers;

@@ -81,6 +81,17 @@ describe('workers', () => {
     assert.ok(Date.now() - started < 5000);
   });
 
+  for (const name of ['chatfleet-context-builder', 'chatfleet-gateway']) {
+    it(`told again and again to end it ends once, and well: ${name}`, async () => {
+      const p = await house.start(name).ready();
+      while (!p.ended) {
+        p.signal('SIGTERM');
+        await new Promise(setImmediate);
+      }
+      await p.stop();
+    });
+  }
+
   it('say that they drain', async () => {
     const worker = await house.worker();
     await worker.stop();

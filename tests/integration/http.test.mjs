@@ -135,6 +135,13 @@ describe('http', () => {
       assertProblem(await ask(`${good.slice(0, -4)}AAAA`), 401);
     });
 
+    it('refuses a remembered one once it has expired, and gives clocks half a minute', async () => {
+      const headers = bearer({ exp: now() - 27 });
+      const ask = () => request(shim.port, '/echo', { body: {}, headers });
+      assert.equal((await ask()).status, 200);
+      await until('it is refused', async () => (await ask()).status === 401, { limit: 8000 });
+    });
+
     it('refuses another tenant than the token says', async () => {
       const headers = { ...bearer({ tenant_id: 'acme' }), 'x-tenant-id': 'other' };
       assertProblem(await request(shim.port, '/echo', { body: {}, headers }), 403);
