@@ -9,6 +9,7 @@
 #include "common/base/clock.h"
 #include "common/base/log.h"
 #include "common/base/program.h"
+#include "common/chat/body.h"
 #include "common/chat/envelope.h"
 #include "common/chat/problem.h"
 #include "common/chat/topology.h"
@@ -232,16 +233,14 @@ static void call_operation(struct request *r, json_t *args)
                            .roles = r->identity.roles,
                            .scope = r->identity.scope,
                            .traceparent = trace_parent(r)};
-    size_t n = json_dumpb(args, NULL, 0, JSON_COMPACT);
     struct err e;
-    char *body;
+    size_t n;
+    const char *body = body_text(r->arena, args, &n);
 
     if (n > (size_t)process_settings.message_max) {
         respond_problem(r, 413, "the arguments are larger than a message may be", NULL);
         return;
     }
-    body = arena_alloc(r->arena, n + 1);
-    json_dumpb(args, body, n, JSON_COMPACT);
     if (!rpc_call(r->gateway->rpc, r->operation, r->arena, &env, body, n, false, call_done, r, &e))
         respond_problem(r, e.status, e.text, NULL);
 }

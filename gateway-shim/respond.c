@@ -98,15 +98,33 @@ static void add_headers(struct request *r)
     add_cors(r);
 }
 
+static void count(const struct request *r, int status, double seconds)
+{
+    static struct { /* most requests are like the one before; the texts are constants */
+        const char *method, *route;
+        int status;
+        struct metric *series;
+    } last;
+    const char *method = http_method(r->http);
+    char labels[192];
+
+    if (last.method != method || last.route != r->route || last.status != status) {
+        snprintf(labels, sizeof(labels), "method=\"%s\",route=\"%s\",status_code=\"%d\"", method,
+                 r->route, status);
+        last.method = method;
+        last.route = r->route;
+        last.status = status;
+        last.series = metric_get(&request_duration, labels);
+    }
+    metric_observe(last.series, seconds);
+}
+
 static void account(const struct request *r, int status)
 {
     int64_t us = clock_monotonic_us() - r->started_us;
     const char *method = http_method(r->http);
-    char labels[192];
 
-    snprintf(labels, sizeof(labels), "method=\"%s\",route=\"%s\",status_code=\"%d\"", method,
-             r->route, status);
-    metric_observe(metric_get(&request_duration, labels), (double)us / 1e6);
+    count(r, status, (double)us / 1e6);
     log_event(status >= 500 ? LOG_WARN : LOG_INFO, "request", LOG_STR("method", method),
               LOG_STR("route", r->route), LOG_NUM("status", status),
               LOG_STR("operation", r->operation ? r->operation->name : NULL),

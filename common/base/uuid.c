@@ -92,6 +92,16 @@ static void parse(const char *s, unsigned char b[16])
     }
 }
 
+/* Looked up once: libcrypto searches its providers for it each time. */
+static const EVP_MD *sha1(void)
+{
+    static EVP_MD *md;
+
+    if (!md)
+        md = EVP_MD_fetch(NULL, "SHA1", NULL);
+    return md;
+}
+
 char *uuid_v5(const char *name_space, const char *name, char out[UUID_TEXT])
 {
     unsigned char ns[16], hash[EVP_MAX_MD_SIZE];
@@ -109,7 +119,7 @@ char *uuid_v5(const char *name_space, const char *name, char out[UUID_TEXT])
     data = mem_alloc(ns_len + name_len);
     memcpy(data, ns_data, ns_len);
     memcpy(data + ns_len, name, name_len);
-    if (!EVP_Digest(data, ns_len + name_len, hash, NULL, EVP_sha1(), NULL)) {
+    if (!sha1() || !EVP_Digest(data, ns_len + name_len, hash, NULL, sha1(), NULL)) {
         fputs("SHA-1 is not available in this libcrypto\n", stderr);
         abort();
     }

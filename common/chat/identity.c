@@ -6,10 +6,12 @@
 
 const char *identity_user_id(struct arena *a, const char *tenant, const char *subject)
 {
-    char id[UUID_TEXT], *lower, *p;
+    char name_space[UUID_TEXT], id[UUID_TEXT], *lower, *p;
 
-    if (!uuid_valid(subject))
-        return arena_strdup(a, uuid_v5(tenant, subject, id));
+    if (!uuid_valid(subject)) {
+        uuid_v5("chatfleet tenant", tenant, name_space);
+        return arena_strdup(a, uuid_v5(name_space, subject, id));
+    }
     lower = arena_strdup(a, subject);
     for (p = lower; *p; p++)
         *p = (char)tolower((unsigned char)*p);

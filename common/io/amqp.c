@@ -736,6 +736,14 @@ int codec_next(struct codec *c, const char *data, size_t n, size_t *used, struct
     return 0;
 }
 
+struct arena *codec_take(struct codec *c)
+{
+    struct arena *a = c->given;
+
+    c->given = NULL;
+    return a;
+}
+
 /* ---- frames out ---- */
 
 static int put_frame(struct buf *out, uint8_t type, uint16_t channel, const void *payload, size_t n)

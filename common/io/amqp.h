@@ -138,6 +138,10 @@ void codec_free(struct codec *c);
 int codec_next(struct codec *c, const char *data, size_t n, size_t *used, struct codec_in *in,
                struct err *e);
 
+/* Take over the arena in which the texts and tables of the last codec_in live; NULL: there are
+ * none, or they were taken. */
+struct arena *codec_take(struct codec *c);
+
 /* ---- what goes out: each appends whole frames to out ---- */
 
 void codec_set_frame_max(struct codec *c, int bytes);

@@ -95,7 +95,12 @@ struct mq_delivery {
     bool redelivered;
     bool oversized;                   /* the body was larger than message_max and is not here */
     const struct mq_message *message; /* for the time of the call; copy what must stay */
+    struct mq *mq;                    /* internal */
 };
+
+/* Take the message out of a delivery, once, within the call: *to lives in the arena returned, which
+ * the caller frees. */
+struct arena *mq_take(const struct mq_delivery *d, struct mq_message *to);
 
 struct mq_consumer;
 

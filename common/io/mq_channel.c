@@ -313,7 +313,8 @@ static void delivered(struct mq_channel *ch, const struct codec_in *in)
                             .epoch = ch->epoch,
                             .redelivered = in->flag,
                             .oversized = in->oversized,
-                            .message = &in->message};
+                            .message = &in->message,
+                            .mq = ch->mq};
     struct mq_consumer *c = find_consumer(ch, in->text);
 
     if (in->tag - ch->floor >= ch->settled_room)
@@ -324,6 +325,15 @@ static void delivered(struct mq_channel *ch, const struct codec_in *in)
     *settled_at(ch, in->tag) = !c || c->no_ack ? '-' : 0;
     if (c)
         c->events.delivery(c->arg, &d);
+}
+
+struct arena *mq_take(const struct mq_delivery *d, struct mq_message *to)
+{
+    struct arena *a = codec_take(d->mq->codec);
+
+    *to = *d->message;
+    to->body = arena_strndup(a, to->body, to->body_len);
+    return a;
 }
 
 /* Is it still to be settled, on this epoch? */

@@ -120,6 +120,7 @@ static bool adopt_delivery(struct worker *w, const struct mq_delivery *d)
 
 void job_start(struct worker *w, struct subscription *from, const struct mq_delivery *d)
 {
+    struct mq_message message;
     json_t *errors = NULL;
     struct arena *arena;
     struct job *job;
@@ -134,7 +135,7 @@ void job_start(struct worker *w, struct subscription *from, const struct mq_deli
     }
     if (adopt_delivery(w, d))
         return;
-    arena = arena_new();
+    arena = mq_take(d, &message);
     job = arena_alloc(arena, sizeof(*job));
     job->arena = arena;
     job->worker = w;
@@ -142,7 +143,7 @@ void job_start(struct worker *w, struct subscription *from, const struct mq_deli
     job->tag = d->tag;
     job->epoch = d->epoch;
     job->started_us = clock_monotonic_us();
-    mq_message_copy(arena, &job->message, d->message);
+    job->message = message;
     envelope_decode(&job->message, &job->envelope);
     TAILQ_INSERT_TAIL(&w->jobs, job, link);
     w->jobs_count++;

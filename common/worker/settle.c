@@ -11,15 +11,14 @@
 #include "common/base/clock.h"
 #include "common/base/log.h"
 #include "common/base/uuid.h"
+#include "common/chat/body.h"
 #include "common/chat/problem.h"
 
 enum { STALLED_RETRY_MS = 500 };
 
-static struct metric_family jobs_total = {"worker_jobs_total", METRIC_COUNTER,
-                                          "Messages that were settled, by how they ended", NULL,
-                                          NULL};
 static struct metric_family job_duration = {"worker_job_duration_seconds", METRIC_HISTOGRAM,
-                                            "From delivery to ack", NULL, NULL};
+                                            "From delivery to ack, by how the message ended", NULL,
+                                            NULL};
 static struct metric_family replies_unwanted = {
     "worker_replies_undelivered_total", METRIC_COUNTER,
     "Answers that nobody waits for any more, or that the broker did not take", NULL, NULL};
@@ -28,13 +27,21 @@ static struct metric_family replies_unwanted = {
 
 static void count(const struct job *job, double seconds)
 {
+    static struct { /* most messages end as the one before; the texts are constants */
+        const char *operation, *outcome;
+        struct metric *series;
+    } last;
     const char *operation = job->operation ? job->operation->name : "unknown";
     char labels[192];
 
-    snprintf(labels, sizeof(labels), "operation=\"%s\",outcome=\"%s\"", operation, job->outcome);
-    metric_add(metric_get(&jobs_total, labels), 1);
-    snprintf(labels, sizeof(labels), "operation=\"%s\"", operation);
-    metric_observe(metric_get(&job_duration, labels), seconds);
+    if (last.operation != operation || last.outcome != job->outcome) {
+        snprintf(labels, sizeof(labels), "operation=\"%s\",outcome=\"%s\"", operation,
+                 job->outcome);
+        last.operation = operation;
+        last.outcome = job->outcome;
+        last.series = metric_get(&job_duration, labels);
+    }
+    metric_observe(last.series, seconds);
 }
 
 static void ack(struct job *job)
@@ -78,14 +85,10 @@ static struct mq_message *add_output(struct job *job, enum output_class class)
     return &o->message;
 }
 
-/* The body's text, in the arena. Takes the body. */
+/* Takes the body. */
 static void set_body(struct job *job, struct mq_message *m, json_t *body)
 {
-    size_t n = json_dumpb(body, NULL, 0, JSON_COMPACT);
-    char *text = arena_alloc(job->arena, n + 1);
-
-    m->body_len = json_dumpb(body, text, n, JSON_COMPACT);
-    m->body = text;
+    m->body = body_text(job->arena, body, &m->body_len);
     json_decref(body);
 }
 
@@ -199,11 +202,6 @@ void settle_stalled(struct worker *w)
 static void add_answer(struct job *job, const char *type, int status, json_t *body)
 {
     const struct envelope *in = &job->envelope;
-    struct envelope out = {.type = type,
-                           .message_id = derived_id(job, type),
-                           .correlation_id = in->correlation_id,
-                           .traceparent = in->traceparent,
-                           .epoch = in->epoch};
     struct mq_message *m;
 
     if (!in->reply_to) {
@@ -211,11 +209,17 @@ static void add_answer(struct job *job, const char *type, int status, json_t *bo
         return;
     }
     m = add_output(job, OUTPUT_REPLY);
-    envelope_encode(job->arena, &out, process_instance(job->worker->process), m);
     m->exchange = "";
     m->routing_key = in->reply_to;
+    m->type = type;
+    m->content_type = "application/json";
     m->delivery_mode = MESSAGE_TRANSIENT;
+    m->message_id = derived_id(job, type);
+    m->correlation_id = in->correlation_id;
+    m->app_id = process_instance(job->worker->process);
     mq_table_put_int(job->arena, &m->headers, HEADER_STATUS, status);
+    if (in->traceparent)
+        mq_table_put_string(job->arena, &m->headers, HEADER_TRACE, in->traceparent);
     set_body(job, m, body);
 }
 

@@ -24,7 +24,7 @@ describe('amqp', () => {
   });
   after(() => house.close());
 
-  const jobs = async (labels) => valueOf(await metricsOf(worker.adminPort), 'worker_jobs_total', labels);
+  const jobs = async (labels) => valueOf(await metricsOf(worker.adminPort), 'worker_job_duration_seconds_count', labels);
   const empty = (queue) => until(`${queue} is empty`, async () =>
     (await house.count(queue)).messageCount === 0);
 

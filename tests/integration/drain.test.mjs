@@ -36,7 +36,7 @@ describe('workers', () => {
     await traffic.more(100);
     workers.push(...await Promise.all([house.worker(), house.worker()]));
     await until('all three work', async () => (await Promise.all(workers.map(async (w) =>
-      valueOf(await metricsOf(w.adminPort), 'worker_jobs_total', { outcome: 'replied' }))))
+      valueOf(await metricsOf(w.adminPort), 'worker_job_duration_seconds_count', { outcome: 'replied' }))))
       .every((n) => n > 0));
     await traffic.more(200);
     await workers.shift().stop();

@@ -91,7 +91,7 @@ describe('a worker that hangs', () => {
     await house.answers(shim);
     // Reads whose deadline is over are dropped by the worker that finds them.
     await until('they were dropped', async () =>
-      valueOf(await metricsOf(worker.adminPort), 'worker_jobs_total', { outcome: 'late' }) >= 1);
+      valueOf(await metricsOf(worker.adminPort), 'worker_job_duration_seconds_count', { outcome: 'late' }) >= 1);
     assert.equal(await pending(shim), 0);
   });
 

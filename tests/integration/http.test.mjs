@@ -446,12 +446,12 @@ describe('http', () => {
     });
 
     it('/health of many at once asks the fleet once', async () => {
-      const before = valueOf(await metricsOf(worker.adminPort), 'worker_jobs_total',
+      const before = valueOf(await metricsOf(worker.adminPort), 'worker_job_duration_seconds_count',
                              { operation: 'system.health' });
       const answers = await Promise.all(
         Array.from({ length: 50 }, () => request(shim.port, '/health')));
       for (const answer of answers) assert.equal(answer.status, 200);
-      const asked = valueOf(await metricsOf(worker.adminPort), 'worker_jobs_total',
+      const asked = valueOf(await metricsOf(worker.adminPort), 'worker_job_duration_seconds_count',
                             { operation: 'system.health' }) - before;
       assert.ok(asked <= 5, `${asked} questions for 50 probes`);
     });
@@ -496,7 +496,7 @@ describe('http', () => {
         const samples = await metricsOf(adminPort);
         assert.ok(valueOf(samples, 'process_resident_memory_bytes') > 1e6);
         if (name === 'context-builder') {
-          assert.ok(valueOf(samples, 'worker_jobs_total',
+          assert.ok(valueOf(samples, 'worker_job_duration_seconds_count',
                             { operation: 'system.echo', outcome: 'replied' }) >= 1);
         }
         assertProblem(await request(adminPort, '/echo', { body: {} }), 405, { instance: false });
