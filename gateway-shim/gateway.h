@@ -30,7 +30,7 @@ struct gateway {
     struct auth *auth;
     struct health *health;
     struct timer *open, *drain;
-    int64_t started_us; /* monotonic */
+    int64_t started_us;     /* monotonic */
     int64_t draining_since; /* monotonic us; 0: serving */
     bool closing;
     int exit_code;
