@@ -41,6 +41,7 @@ static struct {
     int in_flight;
     double seconds, warmup;
     const char *body;
+    bool batch_acks;
 } options = {.in_flight = 64, .seconds = 5, .warmup = 0.5, .body = "hello from the bench"};
 
 /* One delivery. Points into rabbitmq-c's pools, until the next one is read. */
@@ -217,7 +218,8 @@ static void publish(amqp_connection_state_t c, amqp_bytes_t queue, amqp_bytes_t 
 
 /* ---- the server ---- */
 
-/* Acks are sent as "all up to here", once what was read together has been answered. */
+/* Each message is acked once it is answered; with --acks batch, what was read together is acked
+ * together. */
 static _Noreturn void serve(int ready)
 {
     static struct delivery d;
@@ -233,8 +235,8 @@ static _Noreturn void serve(int ready)
         next_delivery(c, &d);
         publish(c, d.reply_to, (amqp_bytes_t){.len = d.body_len, .bytes = d.body}, d.correlation_id,
                 NULL);
-        if (!more_has_been_read(c))
-            check(amqp_basic_ack(c, CHANNEL, d.tag, 1), "ack");
+        if (!options.batch_acks || !more_has_been_read(c))
+            check(amqp_basic_ack(c, CHANNEL, d.tag, options.batch_acks), "ack");
     }
 }
 
@@ -403,6 +405,8 @@ static void read_options(int argc, char **argv)
             options.warmup = atof(argv[i + 1]);
         else if (strcmp(argv[i], "--body") == 0)
             options.body = argv[i + 1];
+        else if (strcmp(argv[i], "--acks") == 0)
+            options.batch_acks = strcmp(argv[i + 1], "batch") == 0;
         else
             usage();
     }

@@ -11,9 +11,10 @@ const TEXT = 'hello from the bench';
 const WARM_UP_S = 2;
 
 class Bare {
-  constructor() {
-    this.label = 'bare';
-    this.vhost = `bench-bare-${process.pid}`;
+  constructor(label, acks) {
+    this.label = label;
+    this.acks = acks;
+    this.vhost = `bench-${label}-${process.pid}`;
     this.program = path.join(process.env.CHATFLEET_BIN, 'tests/bench/bare_rpc');
   }
 
@@ -23,7 +24,7 @@ class Bare {
 
   async round(connections, seconds) {
     const r = await runForJson(this.program, [broker.vhostUrl(this.vhost),
-      '--in-flight', connections, '--seconds', seconds, '--body', TEXT]);
+      '--in-flight', connections, '--seconds', seconds, '--body', TEXT, '--acks', this.acks]);
     return { ...r, memory: {} };
   }
 
@@ -86,16 +87,17 @@ function medians(side, rounds) {
 }
 
 // The median of the ratios of neighbours: what slows the machine for a while slows both.
-function ratios(side, rounds) {
+function ratios(side, yardstick, rounds) {
   const of = (label, key) => rounds.filter((r) => r.side === label).map((r) => r[key]);
   const ratio = (key) => {
-    const bare = of('bare', key);
+    const bare = of(yardstick, key);
     return median(of(side, key).map((x, i) => x / bare[i]));
   };
-  return { side, rate_to_bare: ratio('rate'), p99_to_bare: ratio('p99_ms') };
+  return { side, yardstick, rate: ratio('rate'), p99: ratio('p99_ms') };
 }
 
-async function level(sides, connections, options, say, brokerPid) {
+async function level(yardsticks, shims, connections, options, say, brokerPid) {
+  const sides = [...yardsticks, ...shims];
   const rounds = [];
   for (let round = 1; round <= options.rounds; round++) {
     for (const side of sides) {
@@ -109,7 +111,7 @@ async function level(sides, connections, options, say, brokerPid) {
   return {
     connections, rounds,
     medians: sides.map((s) => medians(s.label, rounds)),
-    ratios: sides.slice(1).map((s) => ratios(s.label, rounds)),
+    ratios: shims.flatMap((s) => yardsticks.map((y) => ratios(s.label, y.label, rounds))),
   };
 }
 
@@ -118,8 +120,8 @@ function print(result) {
     console.log(`\n${l.connections} connections, ${result.seconds} s a round`);
     console.log(table(columns, [...l.rounds, ...l.medians]));
     for (const r of l.ratios) {
-      console.log(`${r.side} / bare: ${r.rate_to_bare.toFixed(2)} of the rate, ` +
-        `${r.p99_to_bare.toFixed(2)} times the p99`);
+      console.log(`${r.side} / ${r.yardstick}: ${r.rate.toFixed(2)} of the rate, ` +
+        `${r.p99.toFixed(2)} times the p99`);
     }
   }
   console.log('\nidle, PSS in MB: ' + result.idle.map((m) =>
@@ -127,10 +129,10 @@ function print(result) {
 }
 
 async function echo(options, say) {
-  const bare = new Bare();
+  const yardsticks = [new Bare('bare', 'each'), new Bare('batched', 'batch')];
   const shims = [new Shim('shim', process.env.CHATFLEET_BIN)];
   if (options.against) shims.push(new Shim('against', path.resolve(options.against)));
-  const sides = [bare, ...shims];
+  const sides = [...yardsticks, ...shims];
   let failed = true;
   try {
     say(`starting, logs at level ${process.env.LOG_LEVEL || 'info'}`);
@@ -142,13 +144,13 @@ async function echo(options, say) {
     say('warming up');
     for (const side of sides) await side.round(options.connections[0], WARM_UP_S);
     for (const s of shims) {
-      await broker.assertSameQueue([s.vhost, 'context-builder'], [bare.vhost, 'bench.bare']);
+      await broker.assertSameQueue([s.vhost, 'context-builder'], [yardsticks[0].vhost, 'bench.bare']);
     }
     const pid = await broker.brokerPid();
     const levels = [];
     for (const n of options.connections) {
       say(`${n} connections`);
-      levels.push(await level(sides, n, options, say, pid));
+      levels.push(await level(yardsticks, shims, n, options, say, pid));
     }
     failed = false;
     return { bench: 'echo', seconds: options.seconds, idle, levels };
