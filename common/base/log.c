@@ -10,12 +10,12 @@
 
 #include "common/base/buf.h"
 #include "common/base/clock.h"
+#include "common/base/log_writer.h"
 #include "common/base/mem.h"
 
 enum {
     LINE_MAX_BYTES = 16384,
     LINE_END_BYTES = 2,
-    KEPT_BYTES = 32768, /* lines that wait for log_flush() */
 };
 
 static const char *const level_names[] = {"debug", "info", "warn", "error"};
@@ -26,8 +26,9 @@ static struct {
     char *file;
     int fd;
     bool plain; /* a terminal: text for people */
-    struct buf line, kept;
-    bool keep_back;
+    struct buf line;
+    bool background;
+    long dropped; /* lines, since the last that was not */
 } state = {.level = LOG_INFO, .service = "", .fd = STDERR_FILENO};
 
 struct log_field log_str(const char *name, const char *text)
@@ -45,15 +46,14 @@ bool log_wanted(enum log_level level)
     return level >= state.level;
 }
 
+/* A descriptor to append to LOG_FILE, or -1. */
 static int open_file(struct err *e)
 {
     int fd = open(state.file, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0640);
 
     if (fd < 0)
-        return err_set(e, ERR_FATAL, 500, "LOG_FILE %s cannot be opened: %s", state.file,
-                       strerror(errno));
-    state.fd = fd;
-    return 0;
+        err_set(e, ERR_FATAL, 500, "LOG_FILE %s cannot be opened: %s", state.file, strerror(errno));
+    return fd;
 }
 
 int log_open(const char *service, const char *level, const char *file, struct err *e)
@@ -66,25 +66,30 @@ int log_open(const char *service, const char *level, const char *file, struct er
             state.level = (enum log_level)i;
     if (file && *file) {
         state.file = mem_strdup(file);
-        if (open_file(e))
+        state.fd = open_file(e);
+        if (state.fd < 0) {
+            state.fd = STDERR_FILENO;
             return -1;
+        }
     }
     state.plain = isatty(state.fd) == 1;
     return 0;
 }
 
+/* The descriptor keeps its number: the thread may be writing to it. */
 void log_reopen(void)
 {
-    int old = state.fd;
     struct err e;
+    int fd;
 
     if (!state.file)
         return;
-    log_flush();
-    if (open_file(&e))
-        log_event(LOG_ERROR, "log file not reopened", LOG_STR("error", e.text));
-    else
-        close(old);
+    fd = open_file(&e);
+    if (fd < 0 || dup3(fd, state.fd, O_CLOEXEC) < 0)
+        log_event(LOG_ERROR, "log file not reopened",
+                  LOG_STR("error", fd < 0 ? e.text : strerror(errno)));
+    if (fd >= 0)
+        close(fd);
 }
 
 static void plain_line(enum log_level level, const char *event, const struct log_field *f, int n)
@@ -136,12 +141,27 @@ static void json_line(enum log_level level, const char *event, const struct log_
     }
 }
 
+/* A full disk or a closed pipe must not stop the service; there is nowhere to say so. */
+static void put_line(void)
+{
+    long dropped;
+
+    if (!state.background) {
+        if (write(state.fd, state.line.data, state.line.len) < 0)
+            return;
+    } else if (log_writer_add(state.line.data, state.line.len)) {
+        state.dropped++;
+    } else if (state.dropped) {
+        dropped = state.dropped;
+        state.dropped = 0;
+        log_event(LOG_WARN, "log lines dropped", LOG_NUM("lines", dropped));
+    }
+}
+
 void log_write(enum log_level level, const char *event, const struct log_field *fields, int n)
 {
-    if (state.line.max == 0) {
+    if (state.line.max == 0)
         buf_init(&state.line, LINE_MAX_BYTES);
-        buf_init(&state.kept, KEPT_BYTES);
-    }
     buf_clear(&state.line);
     state.line.max = LINE_MAX_BYTES - LINE_END_BYTES;
     if (state.plain)
@@ -150,31 +170,23 @@ void log_write(enum log_level level, const char *event, const struct log_field *
         json_line(level, event, fields, n);
     state.line.max = LINE_MAX_BYTES;
     buf_puts(&state.line, state.plain ? "\n" : "}\n");
-    if (state.kept.max - state.kept.len < state.line.len)
-        log_flush();
-    buf_add(&state.kept, state.line.data, state.line.len);
-    if (!state.keep_back || level >= LOG_WARN)
-        log_flush();
+    put_line();
 }
 
 static void abort_came(int signo)
 {
     (void)signo;
-    log_flush(); /* only write(); abort() then goes on */
+    log_writer_last_words(); /* abort() then goes on */
 }
 
-void log_keep_back(bool on)
+void log_background(bool on)
 {
-    state.keep_back = on;
+    if (on == state.background)
+        return;
+    if (on)
+        log_writer_start(state.fd);
+    else
+        log_writer_stop();
+    state.background = on;
     signal(SIGABRT, on ? abort_came : SIG_DFL);
-    if (!on)
-        log_flush();
-}
-
-void log_flush(void)
-{
-    /* A full disk or a closed pipe must not stop the service; there is nowhere to say so. */
-    if (state.kept.len && write(state.fd, state.kept.data, state.kept.len) < 0)
-        state.kept.len = 0;
-    buf_clear(&state.kept);
 }

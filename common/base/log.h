@@ -44,11 +44,11 @@ int log_open(const char *service, const char *level, const char *file, struct er
 void log_reopen(void); /* after a rotation of LOG_FILE */
 
 /*
- * Who runs a loop may keep lines of less than LOG_WARN back and flush them once a turn: one write
- * for all that the turn logged. A warning or an error is written at once, with the lines before it.
- * abort() writes what is kept, too. Without log_keep_back(true) every line is written at once.
+ * Lines are written at once, or, between log_background(true) and (false), by a thread, so that a
+ * slow disk or a full pipe never holds up the caller. If too many wait, further ones are dropped
+ * and later counted in a line of their own. (false) returns when all is written; abort() writes
+ * what waits, too.
  */
-void log_keep_back(bool on);
-void log_flush(void);
+void log_background(bool on);
 
 #endif

@@ -60,12 +60,9 @@ struct loop *loop_new(void)
 
 void loop_run(struct loop *l)
 {
-    log_keep_back(true);
-    do { /* until nothing is left to do at once; then it would sleep */
-        event_base_loop(l->base, EVLOOP_ONCE | EVLOOP_NO_EXIT_ON_EMPTY);
-        log_flush();
-    } while (!event_base_got_exit(l->base));
-    log_keep_back(false);
+    log_background(true);
+    event_base_loop(l->base, EVLOOP_NO_EXIT_ON_EMPTY);
+    log_background(false);
 }
 
 void loop_stop(struct loop *l)

@@ -3,10 +3,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <jansson.h>
 
+#include "common/base/mem.h"
 #include "tests/unit/unit.h"
 
 static char *path;
@@ -167,6 +169,86 @@ static void opens_its_file_anew(void)
     free(moved);
 }
 
+static void written_in_the_background(void)
+{
+    json_t *o;
+    long i;
+
+    log_background(true);
+    for (i = 0; i < 1000; i++)
+        log_event(LOG_INFO, "numbered", LOG_NUM("i", i));
+    log_background(false); /* returns when all is written */
+    for (i = 0; i < 1000; i++) {
+        o = next_object();
+        CU_ASSERT_EQUAL(json_integer_value(json_object_get(o, "i")), i);
+        json_decref(o);
+    }
+    CU_ASSERT_PTR_NULL(next_line());
+}
+
+/* Let a child copy what comes out of the pipe into a file, until its other ends are closed. */
+static pid_t read_in_child(const int pipe_fds[2], const char *to)
+{
+    pid_t pid = fork();
+
+    if (pid == 0) {
+        if (!freopen(to, "w", stdout) || dup2(pipe_fds[0], STDIN_FILENO) < 0)
+            _exit(1);
+        close(pipe_fds[1]);
+        execlp("cat", "cat", NULL);
+        _exit(1);
+    }
+    return pid;
+}
+
+/* Nobody reads: the caller goes on, and what had to be dropped is counted. */
+static void a_full_pipe_holds_nobody_up(void)
+{
+    char *to = mem_printf("%s.read", path), *end = NULL;
+    long sent = 0, dropped = 0, come = 0, i;
+    char text[1000];
+    int fds[2], status;
+    json_t *o;
+    pid_t pid;
+
+    memset(text, 'x', sizeof(text));
+    text[sizeof(text) - 1] = '\0';
+    CU_ASSERT_EQUAL_FATAL(pipe(fds), 0);
+    end = mem_printf("/proc/self/fd/%d", fds[1]);
+    CU_ASSERT_EQUAL_FATAL(unlink(path) || symlink(end, path), 0);
+    log_reopen();
+    log_background(true);
+    for (; sent < 6000; sent++)
+        log_event(LOG_INFO, "filler", LOG_STR("text", text));
+    pid = read_in_child(fds, to);
+    log_background(false);
+    log_background(true);
+    log_event(LOG_INFO, "last", LOG_NUM("sent", sent));
+    log_background(false);
+
+    CU_ASSERT_EQUAL_FATAL(unlink(path), 0); /* an ordinary file again, and the pipe ends */
+    log_reopen();
+    close(fds[0]);
+    close(fds[1]);
+    CU_ASSERT_EQUAL(waitpid(pid, &status, 0), pid);
+    fclose(lines);
+    lines = fopen(to, "re");
+    CU_ASSERT_PTR_NOT_NULL_FATAL(lines);
+    while ((o = next_object())) {
+        come += strcmp(text_of(o, "event"), "filler") == 0;
+        i = (long)json_integer_value(json_object_get(o, "lines"));
+        dropped += i;
+        json_decref(o);
+    }
+    CU_ASSERT_TRUE(dropped > 0);
+    CU_ASSERT_EQUAL(come + dropped, sent);
+    fclose(lines);
+    lines = fopen(path, "re");
+    unlink(to);
+    free(to);
+    free(end);
+}
+
 int main(void)
 {
     CU_TestInfo tests[] = {
@@ -175,6 +257,8 @@ int main(void)
         {"long text stays JSON", long_text},
         {"levels", levels},
         {"the file is opened anew", opens_its_file_anew},
+        {"written in the background", written_in_the_background},
+        {"a full pipe holds nobody up", a_full_pipe_holds_nobody_up},
         CU_TEST_INFO_NULL,
     };
     char *directory = unit_directory();
