@@ -232,10 +232,8 @@ const char *http_method(const struct http_request *r)
     case EVHTTP_REQ_PATCH:
         return "PATCH";
     case EVHTTP_REQ_TRACE:
+    default: /* others are not let in */
         return "TRACE";
-    case EVHTTP_REQ_CONNECT:
-    default:
-        return "CONNECT";
     }
 }
 
@@ -335,13 +333,19 @@ const char *http_defect(const struct http_request *r)
 static char *decode_path(struct evhttp_request *req)
 {
     const struct evhttp_uri *uri = evhttp_request_get_evhttp_uri(req);
-    const char *raw = uri ? evhttp_uri_get_path(uri) : NULL;
+    const char *target = evhttp_request_get_uri(req);
     size_t n = 0;
-    char *path;
+    char *raw, *path;
 
-    if (!raw)
+    /* evhttp would take the first segment of "//health" for a host. */
+    if (target && *target == '/')
+        raw = mem_strndup(target, strcspn(target, "?#"));
+    else if (uri && evhttp_uri_get_path(uri))
+        raw = mem_strdup(*evhttp_uri_get_path(uri) ? evhttp_uri_get_path(uri) : "/");
+    else
         return NULL;
-    path = evhttp_uridecode(*raw ? raw : "/", 0, &n);
+    path = evhttp_uridecode(raw, 0, &n);
+    free(raw);
     if (path && strlen(path) != n) {
         free(path);
         return NULL;
@@ -512,7 +516,7 @@ struct httpd *httpd_new(struct loop *l, const struct httpd_config *config, httpd
     evhttp_set_allowed_methods(h->evhttp, EVHTTP_REQ_GET | EVHTTP_REQ_POST | EVHTTP_REQ_HEAD |
                                               EVHTTP_REQ_PUT | EVHTTP_REQ_DELETE |
                                               EVHTTP_REQ_OPTIONS | EVHTTP_REQ_PATCH |
-                                              EVHTTP_REQ_TRACE | EVHTTP_REQ_CONNECT);
+                                              EVHTTP_REQ_TRACE);
     evhttp_set_bevcb(h->evhttp, new_bufferevent, h);
     evhttp_set_gencb(h->evhttp, request_came, h);
     timer_set(h->sweep, SWEEP_MS);

@@ -281,6 +281,12 @@ describe('http', () => {
       assert.ok(closed || answers.length === 1);
       for (const answer of answers) assert.ok(answer.status >= 400, answer.text);
     });
+
+    it('takes no segment of the path for a host', async () => {
+      const { answers } = await raw(shim.port,
+        'GET //health HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n');
+      assertProblem(answers[0], 404);
+    });
   });
 
   describe('CORS', () => {
