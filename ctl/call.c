@@ -51,7 +51,8 @@ static void outcome_known(void *arg, enum mq_outcome outcome)
 {
     struct call *c = arg;
 
-    if (outcome == MQ_CONFIRMED || c->session.ended)
+    /* What is lost with the channel is told by its end. */
+    if (outcome == MQ_CONFIRMED || outcome == MQ_LOST || c->session.ended)
         return;
     if (outcome == MQ_RETURNED)
         fprintf(stderr, "chatfleet: no worker of this fleet serves %s\n", c->envelope.type);

@@ -36,6 +36,7 @@ struct ctl_session {
     struct loop *loop;
     struct mq *mq;
     struct timer *deadline;
+    struct err last;       /* why the broker was not reached */
     const char *late_text; /* what to say when the deadline comes, */
     int late_code;         /* and how to end */
     bool open, ended;

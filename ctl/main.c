@@ -76,7 +76,14 @@ int main(int argc, char **argv)
     }
     for (i = 0; i < sizeof(commands) / sizeof(commands[0]); i++) {
         if (strcmp(name, commands[i].name) == 0) {
-            int code = commands[i].run(argc - 1, argv + 1);
+            int code;
+
+            if (argc > 2 && strcmp(argv[2], "--help") == 0) {
+                printf("usage: chatfleet %s\n", commands[i].usage);
+                config_free(all, n);
+                return EXIT_DONE;
+            }
+            code = commands[i].run(argc - 1, argv + 1);
 
             config_free(all, n);
             return code;

@@ -53,11 +53,23 @@ static void closed(void *arg, struct mq_channel *ch, const struct err *why)
     ctl_session_end(s, s->exit_code ? s->exit_code : EXIT_UNAVAILABLE);
 }
 
+/* Not reached yet; a refused login or virtual host will not be better in a moment. */
+static void down(void *arg, const struct err *why)
+{
+    struct ctl_session *s = arg;
+
+    s->last = *why;
+    if (s->open || s->ended || why->kind != ERR_FATAL)
+        return;
+    fprintf(stderr, "chatfleet: %s\n", why->text);
+    ctl_session_end(s, EXIT_UNAVAILABLE);
+}
+
 static void too_late(void *arg)
 {
     struct ctl_session *s = arg;
 
-    fprintf(stderr, "chatfleet: %s\n", s->late_text);
+    fprintf(stderr, "chatfleet: %s%s%s\n", s->late_text, *s->last.text ? ": " : "", s->last.text);
     ctl_session_end(s, s->late_code);
 }
 
@@ -84,6 +96,7 @@ void ctl_session_end(struct ctl_session *s, int exit_code)
 int ctl_session_run(struct ctl_session *s)
 {
     static const struct mq_channel_events events = {opened, closed};
+    static const struct mq_events broker_events = {NULL, down, NULL};
     const struct mq_config config = {.url = process_settings.rabbitmq_url,
                                      .name = "chatfleet command line",
                                      .ca_file = process_settings.rabbitmq_ca_file,
@@ -95,7 +108,7 @@ int ctl_session_run(struct ctl_session *s)
     struct err e;
 
     s->loop = loop_new();
-    s->mq = mq_open(s->loop, &config, NULL, NULL, &e);
+    s->mq = mq_open(s->loop, &config, &broker_events, s, &e);
     if (!s->mq) {
         fprintf(stderr, "chatfleet: %s\n", e.text);
         loop_free(s->loop);

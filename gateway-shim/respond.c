@@ -119,7 +119,7 @@ static void count(const struct request *r, int status, double seconds)
     metric_observe(last.series, seconds);
 }
 
-static void account(const struct request *r, int status)
+static void account(const struct request *r, int status, const char *error)
 {
     int64_t us = clock_monotonic_us() - r->started_us;
     const char *method = http_method(r->http);
@@ -133,26 +133,34 @@ static void account(const struct request *r, int status)
               LOG_NUM("duration_us", (long)us));
 }
 
-void respond(struct request *r, int status, const char *content_type, const void *body, size_t n)
+/* error: for the log, or NULL. */
+static void answer(struct request *r, int status, const char *content_type, const void *body,
+                   size_t n, const char *error)
 {
     add_headers(r);
-    account(r, status);
+    account(r, status, error);
     http_reply(r->http, status, content_type, body, n);
     arena_free(r->arena); /* the request lives in it */
 }
 
-static void respond_text(struct request *r, int status, const char *content_type, json_t *body)
+void respond(struct request *r, int status, const char *content_type, const void *body, size_t n)
+{
+    answer(r, status, content_type, body, n, NULL);
+}
+
+static void respond_text(struct request *r, int status, const char *content_type, json_t *body,
+                         const char *error)
 {
     char *text = json_dumps(body, JSON_COMPACT);
 
     json_decref(body);
-    respond(r, status, content_type, text, strlen(text));
+    answer(r, status, content_type, text, strlen(text), error);
     free(text);
 }
 
 void respond_json(struct request *r, int status, json_t *body)
 {
-    respond_text(r, status, "application/json", body);
+    respond_text(r, status, "application/json", body, NULL);
 }
 
 void respond_problem(struct request *r, int status, const char *detail, json_t *errors)
@@ -165,7 +173,8 @@ void respond_problem(struct request *r, int status, const char *detail, json_t *
     }
     if (status == 401)
         http_add_header(r->http, "WWW-Authenticate", "Bearer");
-    respond_text(r, status, PROBLEM_TYPE, problem_new(status, detail, r->correlation_id, errors));
+    respond_text(r, status, PROBLEM_TYPE, problem_new(status, detail, r->correlation_id, errors),
+                 detail);
 }
 
 void respond_preflight(struct request *r, const char *allow)

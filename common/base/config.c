@@ -273,12 +273,25 @@ void config_print_help(FILE *out, const struct config_section *sections, size_t 
     }
 }
 
+/* A secret, or of a URL with a login all but the password. */
+static void print_masked(FILE *out, const char *name, const char *text)
+{
+    const char *login = text ? strstr(text, "://") : NULL, *at, *colon;
+
+    at = login ? strrchr(login, '@') : NULL;
+    colon = login ? strchr(login + 3, ':') : NULL;
+    if (at && colon && colon < at)
+        fprintf(out, "%s=%.*s:********%s\n", name, (int)(colon - text), text, at);
+    else
+        fprintf(out, "%s=********\n", name);
+}
+
 static void print_value(FILE *out, const struct config_key *key, const void *place)
 {
     const char *text = is_text(key) ? *(char *const *)place : NULL;
 
     if (key->secret && (!text || *text)) { /* that there is none may be seen */
-        fprintf(out, "%s=********\n", key->name);
+        print_masked(out, key->name, text);
         return;
     }
     switch (key->type) {

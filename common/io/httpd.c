@@ -436,6 +436,20 @@ void http_reply(struct http_request *r, int status, const char *content_type, co
     free(r);
 }
 
+static const char *unreadable(int status)
+{
+    switch (status) {
+    case 413:
+        return "the body is larger than is accepted here, or its chunks are malformed";
+    case 417:
+        return "the expectation cannot be met";
+    case 501:
+        return "the method is not known";
+    default:
+        return "the request cannot be read, or its headers are larger than is accepted here";
+    }
+}
+
 /*
  * evhttp answers what it cannot read by its own evhttp_send_error(), with an HTML page, and 2.1 has
  * no hook for it. This definition takes the library's place: the dynamic linker prefers the
@@ -450,12 +464,13 @@ void evhttp_send_error(struct evhttp_request *req, int status, const char *reaso
     (void)reason;
     if (status < 400)
         status = 501; /* a method that evhttp does not know */
+    log_event(LOG_INFO, "unreadable request", LOG_NUM("status", status),
+              LOG_STR("remote", req->remote_host), LOG_STR("error", unreadable(status)));
     buf_init(&body, ERROR_PAGE_MAX);
     evhttp_clear_headers(headers);
     evhttp_add_header(headers, "Connection", "close");
     if (error_page) {
-        evhttp_add_header(headers, "Content-Type",
-                          error_page(status, "the request cannot be read", &body));
+        evhttp_add_header(headers, "Content-Type", error_page(status, unreadable(status), &body));
         evbuffer_add(out, body.data, body.len);
     }
     if (!req->major) { /* it failed before the version was read */

@@ -23,6 +23,8 @@ enum {
     BACKOFF_MIN_MS = 100,
     CLOSE_TIMEOUT_MS = 2000,
     CHANNEL_MAX = 15,
+    ACCESS_REFUSED = 403,        /* reply codes of AMQP: the login, */
+    NOT_ALLOWED = 530,           /* and the virtual host */
     OUT_SLACK = 4 * 1024 * 1024, /* acks and declares may pass the publisher's bound */
 };
 
@@ -154,11 +156,10 @@ static void lost(struct mq *m, const struct err *why)
               LOG_NUM("retry_ms", (long)wait));
     m->failures++;
     timer_set(m->retry, wait);
-    if (was_up) {
+    if (was_up)
         mq_channels_down(m, why);
-        if (m->events.down)
-            m->events.down(m->arg, why);
-    }
+    if (m->events.down)
+        m->events.down(m->arg, why);
 }
 
 static void too_late(void *arg)
@@ -279,8 +280,9 @@ static int take(struct mq *m, const struct codec_in *in, struct err *e)
     case CODEC_CLOSE:
         codec_put_close_ok(m->codec, &m->out);
         flush(m);
-        return err_set(e, ERR_RETRY, 503, "the broker closed the connection: %d %s", in->code,
-                       in->text);
+        return err_set(
+            e, in->code == ACCESS_REFUSED || in->code == NOT_ALLOWED ? ERR_FATAL : ERR_RETRY, 503,
+            "the broker closed the connection: %d %s", in->code, in->text);
     case CODEC_CLOSE_OK:
         return err_set(e, ERR_RETRY, 503, "closed");
     case CODEC_BLOCKED:

@@ -32,8 +32,10 @@ struct mq_config {
 };
 
 struct mq_events {
-    void (*up)(void *arg);                          /* may be NULL */
-    void (*down)(void *arg, const struct err *why); /* may be NULL */
+    void (*up)(void *arg); /* may be NULL */
+    /* Lost, or not reached at all; it is tried again. The kind is ERR_FATAL when the broker refuses
+     * the login or the virtual host. May be NULL. */
+    void (*down)(void *arg, const struct err *why);
     /* The broker stopped (or again accepts) taking messages: memory or disk is short there. */
     void (*blocked)(void *arg, bool blocked, const char *why); /* may be NULL */
 };

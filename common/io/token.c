@@ -15,7 +15,7 @@ enum { ROLES_MAX = 1024 };
 const struct config_key token_keys[] = {
     {"JWT_SECRET", CONFIG_STRING, offsetof(struct token_rules, secret), NULL, TOKEN_SECRET_MIN,
      4096, NULL, "JWT_SECRET_KEY", true,
-     "The HS256 secret that tokens are signed with; 32 bytes or more are advised."},
+     "The HS256 secret that tokens are signed with: 16 bytes at least, 32 or more are advised."},
     {"JWT_ISSUER", CONFIG_STRING, offsetof(struct token_rules, issuer), "", 0, 1024, NULL, NULL,
      false, "The iss that a token must have. Empty: any."},
     {"JWT_AUDIENCE", CONFIG_STRING, offsetof(struct token_rules, audience), "", 0, 1024, NULL, NULL,

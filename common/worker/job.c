@@ -128,7 +128,8 @@ void job_start(struct worker *w, struct subscription *from, const struct mq_deli
 
     if (d->oversized) { /* the broker has it whole and dead-letters it */
         log_event(LOG_WARN, "message over MAX_MESSAGE_BYTES dead-lettered",
-                  LOG_STR("queue", from->queue->name),
+                  LOG_STR("queue", from->queue->name), LOG_STR("operation", d->message->type),
+                  LOG_STR("correlation_id", d->message->correlation_id),
                   LOG_STR("message_id", d->message->message_id));
         mq_nack(w->consume_channel, d->tag, d->epoch, false);
         return;

@@ -34,7 +34,7 @@ static const struct config_key broker_keys[] = {
      "A broker that is silent for twice as long is taken for dead."},
     {"AMQP_CONNECT_TIMEOUT_MS", CONFIG_INT, SETTING(connect_timeout_ms), "10000", 100, 600000, NULL,
      NULL, false, "Milliseconds for address, TCP, TLS and login together."},
-    {"AMQP_RECONNECT_MAX_MS", CONFIG_INT, SETTING(reconnect_max_ms), "5000", 100, 600000, NULL,
+    {"AMQP_RECONNECT_MAX_MS", CONFIG_INT, SETTING(reconnect_max_ms), "2000", 100, 600000, NULL,
      NULL, false, "The longest pause between two attempts to reach the broker, in milliseconds."},
     {"AMQP_OUTPUT_MAX_BYTES", CONFIG_INT, SETTING(output_max), "8388608", 65536, 1073741824, NULL,
      NULL, false, "Bytes waiting for the broker before publishing is refused."},

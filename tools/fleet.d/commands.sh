@@ -47,11 +47,12 @@ TEXT
 
 cmd_up() {
     (($# == 0)) || usage_error "up takes no arguments"
+    require_env
     STEPS=7
     state_lock
     step "packages" packages_ensure run
     step "build" build_release
-    step "RabbitMQ" broker_ensure
+    step "RabbitMQ${RABBITMQ_URL:+ (${RABBITMQ_URL##*[@/]} of RABBITMQ_URL)}" broker_ensure
     secrets_make
     step "topology" topology_apply
     step "listening socket" keeper_start
@@ -144,8 +145,9 @@ Usage: ./fleet down [--purge]
 
 Stops all that ./fleet started here: first the shims, which answer what is under way, then the
 workers, then RabbitMQ. What does not end within DRAIN_TIMEOUT_SECONDS (30) and a little more is
-killed. Data, secrets and ports are kept for the next ./fleet up; --purge deletes them, too, but
-never $FLEET_HOME/env.
+killed. Data, secrets and ports are kept for the next ./fleet up (which starts one process of each
+kind again); --purge deletes them, too, but never $FLEET_HOME/env. What stands on a broker that
+RABBITMQ_URL named stays there.
 TEXT
 }
 
@@ -164,6 +166,9 @@ cmd_down() {
         stop_processes "${names[@]}"
     done
     keeper_stop
+    if $purge && ! broker_is_private; then
+        say "queues and exchanges on $(broker_address) are left as they are"
+    fi
     broker_stop
     rm -f -- "$RUN_DIR/wanted" "$RUN_DIR/broker"
     if $purge; then
@@ -195,6 +200,7 @@ cmd_scale() {
             usage_error "$change: N is a number from 0 to $MAX_PROCESSES, as in $kind=2"
         fi
     done
+    require_env
     state_lock
     require_up
     stop_leftovers
@@ -223,6 +229,7 @@ cmd_restart() {
         require_kind "$1"
         kinds=("$1")
     fi
+    require_env
     state_lock
     require_up
     build_release
@@ -290,8 +297,9 @@ help_env() {
     cat <<'TEXT'
 Usage: eval "$(./fleet env)"
 
-Prints export lines: CHATFLEET_URL (while the fleet is up), RABBITMQ_URL, RABBITMQ_MANAGEMENT_URL
-(with its login), JWT_SECRET, INTERNAL_SERVICE_KEY.
+Prints export lines for a fleet or broker that runs: CHATFLEET_URL (while the fleet is up),
+RABBITMQ_URL, RABBITMQ_MANAGEMENT_URL (with its login), JWT_SECRET, INTERNAL_SERVICE_KEY, and
+CHATFLEET_HOME, by which ./fleet with another FLEET_HOME knows that they are not meant for it.
 TEXT
 }
 
@@ -299,6 +307,7 @@ cmd_env() {
     (($# == 0)) || usage_error "env takes no arguments"
     [[ -n $(broker_url) ]] || fail "the fleet is not up: ./fleet up starts it"
     ! fleet_is_up || env_line CHATFLEET_URL "$(gateway_url)"
+    env_line CHATFLEET_HOME "$FLEET_HOME"
     env_line RABBITMQ_URL "$(broker_url)"
     env_line RABBITMQ_MANAGEMENT_URL "$(broker_management_url)"
     env_line JWT_SECRET "$(setting JWT_SECRET)"
@@ -407,6 +416,7 @@ main() {
         "help_$command"
         exit 0
     fi
+    state_forget_other
     state_load_env
     BIN_DIR=$(realpath --no-symlinks --canonicalize-missing -- "${CHATFLEET_BIN:-$ROOT/build/release}")
     trap on_exit EXIT

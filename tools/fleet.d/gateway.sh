@@ -11,7 +11,9 @@ keeper_start() {
     # Shims of a keeper that was killed still hold its socket, and with it the port.
     mapfile -t left < <(names_of gateway)
     stop_processes "${left[@]}"
-    [[ $port =~ ^[0-9]{0,5}$ ]] || fail "PORT is a number, not \"$port\""
+    if [[ ! $port =~ ^[0-9]{0,5}$ ]] || ((10#${port:-0} > 65535)); then
+        fail "PORT is a number from 0 to 65535, not \"$port\""
+    fi
     ((port)) || port=3006
     asked=$port
     free_port port "$asked"

@@ -73,21 +73,35 @@ set_setting() {
 }
 
 # Take the lines of $FLEET_HOME/env into the environment; what is set there already wins. Values
-# are literal: one pair of quotes around them is taken off, nothing is expanded.
+# are literal: one pair of quotes around them is taken off, nothing is expanded. A line that cannot be
+# read is kept in ENV_FAULT, for the commands that start something.
 state_load_env() {
     local line number=0 key value
+    ENV_FAULT=''
     [[ -r $FLEET_HOME/env ]] || return 0
     while IFS= read -r line || [[ -n $line ]]; do
         number=$((number + 1))
         [[ $line =~ ^[[:space:]]*(#|$) ]] && continue
-        [[ $line =~ ^[[:space:]]*(export[[:space:]]+)?([A-Za-z_][A-Za-z0-9_]*)=(.*)$ ]] ||
-            fail "$FLEET_HOME/env, line $number: not KEY=VALUE"
+        if [[ ! $line =~ ^[[:space:]]*(export[[:space:]]+)?([A-Za-z_][A-Za-z0-9_]*)=(.*)$ ]]; then
+            ENV_FAULT="$FLEET_HOME/env, line $number: not KEY=VALUE"
+            continue
+        fi
         key=${BASH_REMATCH[2]} value=${BASH_REMATCH[3]}
         if [[ $value =~ ^\"(.*)\"$ || $value =~ ^\'(.*)\'$ ]]; then
             value=${BASH_REMATCH[1]}
         fi
         [[ -n ${!key+set} ]] || export "$key=$value"
     done <"$FLEET_HOME/env"
+}
+
+require_env() {
+    [[ -z $ENV_FAULT ]] || fail "$ENV_FAULT"
+}
+
+# What ./fleet env of another fleet left in this shell is not meant for this one.
+state_forget_other() {
+    [[ -n ${CHATFLEET_HOME:-} && $CHATFLEET_HOME != "$FLEET_HOME" ]] || return 0
+    unset RABBITMQ_URL RABBITMQ_MANAGEMENT_URL JWT_SECRET INTERNAL_SERVICE_KEY CHATFLEET_URL
 }
 
 # ---- secrets ----

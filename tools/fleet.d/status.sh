@@ -6,14 +6,16 @@ help_status() {
 Usage: ./fleet status [--json]
 
 Shows the broker and each process that runs or should run: state (up; starting; unhealthy; dead),
-pid, admin address, and its queue with the messages that wait (ready) and that workers hold
-(unacked); "-" where the management API cannot tell. Exit code 0 when all that should run is up,
+pid, admin address, its queue; then for each queue the messages that wait (ready), that workers hold
+(unacked), that wait for a retry, and the dead letters, as the management API counted them some
+seconds ago; "-" where it cannot tell. Exit code 0 when all that should run is up,
 else 1. With --json:
 
   {"up": true, "url": "http://…" | null,
    "broker": {"private", "alive", "pid", "amqp", "management", "version"},
    "processes": [{"kind", "name", "pid", "state", "alive", "ready", "admin", "outdated",
-                  "queue", "ready_messages", "unacked_messages"}]}
+                  "queue", "ready_messages", "unacked_messages"}],
+   "queues": [{"queue", "ready", "unacked", "retrying", "dead"}]}
 
 What is not known is null. "ready" says that the process's own /health is 200 at this moment.
 TEXT
@@ -54,7 +56,7 @@ status_json() {
         --argjson private "$(broker_is_private && echo true || echo false)" \
         --arg broker_pid "$(pid_of rabbitmq)" \
         --arg amqp "$(broker_address)" \
-        --arg management "${management:+${management%%://*}://${management##*@}}" \
+        --arg management "$(management_address "$management")" \
         --argjson overview "$(api_or_null 'overview?columns=rabbitmq_version')" \
         --argjson queues "$(api_or_null "queues/$vhost?columns=name,messages_ready,messages_unacknowledged")" \
         --arg health "$(status_health)" '
@@ -71,6 +73,13 @@ status_json() {
             | .ready_messages = $queues[.queue // ""].messages_ready
             | .unacked_messages = $queues[.queue // ""].messages_unacknowledged]
         | . as $processes
+        | ([$processes[].queue | select(. != null)] | unique | map({
+            queue: .,
+            ready: $queues[.].messages_ready,
+            unacked: $queues[.].messages_unacknowledged,
+            retrying: (. as $q | [$queues[] | select(.name | startswith($q + ".retry."))
+                | .messages_ready] | if length == 0 then null else add end),
+            dead: $queues[. + ".dlq"].messages_ready})) as $work
         | {private: $private,
            alive: (if $overview != null then true elif $private or $management != "" then false
                    else null end),
@@ -78,7 +87,11 @@ status_json() {
            amqp: ($amqp | known), management: ($management | known),
            version: $overview.rabbitmq_version} as $broker
         | {up: ($wanted and $broker.alive != false and ($processes | all(.ready))),
-           url: ($url | known), broker: $broker, processes: $processes}'
+           url: ($url | known), broker: $broker, processes: $processes, queues: $work}'
+}
+
+management_address() { # the URL $1 without the login
+    [[ $1 == *@* ]] && printf '%s://%s' "${1%%://*}" "${1##*@}" || printf '%s' "$1"
 }
 
 broker_vhost() { # as the path of a URL, percent-encoded
@@ -119,20 +132,28 @@ status_health() {
 }
 
 status_table() {
-    local format='%-20s %8s  %-10s %-22s %-18s %7s %7s\n' row
+    local format='%-20s %8s  %-10s %-22s %s\n' queues='%-20s %8s  %-10s %-10s %s\n' row
     # shellcheck disable=SC2059
     {
-        printf "$format" NAME PID STATE ADMIN QUEUE READY UNACKED
+        printf "$format" PROCESS PID STATE ADMIN QUEUE
         while IFS=$'\t' read -ra row; do
             printf "$format" "${row[@]}"
-        done < <(jq --raw-output '.processes[] | [.name, .pid, .state, .admin, .queue, .ready_messages,
-            .unacked_messages] | map(. // "-") | @tsv' <<<"$1")
+        done < <(jq --raw-output '.processes[] | [.name, .pid, .state, .admin, .queue]
+            | map(. // "-") | @tsv' <<<"$1")
+        echo
+        printf "$queues" QUEUE READY UNACKED RETRYING "DEAD LETTERS"
+        while IFS=$'\t' read -ra row; do
+            printf "$queues" "${row[@]}"
+        done < <(jq --raw-output '.queues[] | [.queue, .ready, .unacked, .retrying, .dead]
+            | map(. // "-") | @tsv' <<<"$1")
     }
     echo
     jq --raw-output '.url // "not up: ./fleet up starts it" | "HTTP interface  \(.)"' <<<"$1"
     jq --raw-output '.broker | "RabbitMQ        \(if .alive then "up" elif .alive == null then "unknown" else "down" end)"
         + "  \(.amqp // "")" + (if .management then "  management \(.management)" else "" end)
         + (if .version then "  version \(.version)" else "" end)' <<<"$1"
+    jq --raw-output 'select(any(.processes[]; .state == "dead"))
+        | "Some should run and do not: ./fleet up starts them."' <<<"$1"
     jq --raw-output 'select(any(.processes[]; .outdated))
         | "Some run an older build than build/release: ./fleet restart takes the new one."' <<<"$1"
 }
