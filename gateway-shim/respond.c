@@ -81,7 +81,7 @@ static void add_cors(struct request *r)
     http_add_header(r->http, "Access-Control-Expose-Headers", "X-Correlation-ID, Retry-After");
 }
 
-static void add_headers(struct request *r)
+static void add_headers(struct request *r, int status)
 {
     static const char *const fixed[][2] = {
         {"X-Content-Type-Options", "nosniff"},
@@ -90,8 +90,13 @@ static void add_headers(struct request *r)
         {"Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'"},
         {"Cache-Control", "no-store"},
     };
+    char seconds[16];
     size_t i;
 
+    if (status == 429 || status == 503) {
+        snprintf(seconds, sizeof(seconds), "%d", RETRY_AFTER_S);
+        http_add_header(r->http, "Retry-After", seconds);
+    }
     http_add_header(r->http, "X-Correlation-ID", r->correlation_id);
     for (i = 0; i < sizeof(fixed) / sizeof(fixed[0]); i++)
         http_add_header(r->http, fixed[i][0], fixed[i][1]);
@@ -135,7 +140,7 @@ static void account(const struct request *r, int status)
 
 void respond(struct request *r, int status, const char *content_type, const void *body, size_t n)
 {
-    add_headers(r);
+    add_headers(r, status);
     account(r, status);
     http_reply(r->http, status, content_type, body, n);
     arena_free(r->arena); /* the request lives in it */
@@ -157,12 +162,6 @@ void respond_json(struct request *r, int status, json_t *body)
 
 void respond_problem(struct request *r, int status, const char *detail, json_t *errors)
 {
-    char seconds[16];
-
-    if (status == 503) {
-        snprintf(seconds, sizeof(seconds), "%d", RETRY_AFTER_S);
-        http_add_header(r->http, "Retry-After", seconds);
-    }
     if (status == 401)
         http_add_header(r->http, "WWW-Authenticate", "Bearer");
     respond_text(r, status, PROBLEM_TYPE, problem_new(status, detail, r->correlation_id, errors));

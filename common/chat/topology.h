@@ -68,7 +68,7 @@ void topology_declare(struct mq *m, struct mq_channel *ch, const char *kind, top
 struct topology_line {
     const char *what; /* "exchange", "queue" or "binding" */
     const char *name;
-    const char *detail; /* "direct, durable", "durable, x-queue-type=quorum, …", "from chat.rpc by …" */
+    const char *detail; /* "direct, durable", "durable, x-…=…", "from chat.rpc by …" */
 };
 typedef void topology_line_cb(void *arg, const struct topology_line *line);
 void topology_list(const char *kind, topology_line_cb *cb, void *arg);

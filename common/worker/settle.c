@@ -266,7 +266,9 @@ static void add_answer(struct job *job, const char *type, int status, json_t *bo
     m->message_id = derived_id(job, type);
     m->correlation_id = in->correlation_id;
     m->app_id = process_instance(job->worker->process);
+    m->timestamp = (uint64_t)(clock_wall_ms() / 1000);
     mq_table_put_int(job->arena, &m->headers, HEADER_STATUS, status);
+    mq_table_put_int(job->arena, &m->headers, HEADER_VERSION, ENVELOPE_VERSION);
     if (in->traceparent)
         mq_table_put_string(job->arena, &m->headers, HEADER_TRACE, in->traceparent);
     set_body(job, m, body);
