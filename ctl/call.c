@@ -19,9 +19,9 @@ struct call {
     struct ctl_session session; /* the first member: a session is its call */
     struct arena *arena;
     struct envelope envelope;
-    const char *body, *late_text;
+    const char *body, *late_text, *reply_queue;
     long timeout_ms;
-    char correlation_id[UUID_TEXT], reply_queue[64];
+    char correlation_id[UUID_TEXT];
 };
 
 static void print_answer(const char *body, size_t n)
@@ -130,8 +130,7 @@ int ctl_call(int argc, char **argv)
     c.late_text = arena_printf(c.arena, "no answer from %s within %ld ms", argv[0], c.timeout_ms);
     c.envelope.type = argv[0];
     c.envelope.message_id = c.envelope.correlation_id = uuid_v7(c.correlation_id);
-    snprintf(c.reply_queue, sizeof(c.reply_queue), "%s.call.%s", chat_names.prefix,
-             c.correlation_id);
+    c.reply_queue = arena_printf(c.arena, "%s.call.%s", chat_names.prefix, c.correlation_id);
     c.envelope.reply_to = c.reply_queue;
     c.envelope.tenant_id = tenant;
     c.envelope.user_id = user ? identity_user_id(c.arena, tenant, user) : NULL;

@@ -44,8 +44,8 @@ static void print_help(void)
     for (i = 0; i < sizeof(commands) / sizeof(commands[0]); i++)
         printf("  chatfleet %s\n", commands[i].usage);
     puts("  chatfleet --help | --version | --check-config\n\n"
-         "Exit codes: 0 done, 1 refused by the fleet, 64 wrong usage, 69 broker or worker not\n"
-         "reachable, 75 no answer in time, 78 wrong configuration.\n");
+         "Exit codes: 0 done, 1 refused by the fleet, 64 wrong usage, 69 broker not reachable or\n"
+         "operation not served, 75 no answer in time, 78 wrong configuration.\n");
     config_print_help(stdout, all, n);
 }
 

@@ -16,7 +16,7 @@ enum {
     SECRET_ADVISED = 32,
     TENANT_MAX = 128, /* bytes; longer names of tenants are refused */
     SUBJECT_MAX = 255,
-    ROLES_MAX_BYTES = 1024,
+    SCOPE_MAX = 1024,
 };
 
 /* A verified token. Its place follows from its hash; a newer one there takes over. */
@@ -83,9 +83,9 @@ static int identify(struct arena *a, const struct token_claims *claims, struct i
     const char *tenant = claims->tenant ? claims->tenant : TENANT_DEFAULT;
 
     if (!is_plain(tenant, TENANT_MAX) || !is_plain(claims->subject, SUBJECT_MAX) ||
-        strlen(claims->roles) > ROLES_MAX_BYTES || strlen(claims->scope) > ROLES_MAX_BYTES)
+        strlen(claims->scope) > SCOPE_MAX)
         return err_set(e, ERR_REJECT, 401,
-                       "the token's tenant, subject, roles or scope is not "
+                       "the token's tenant, subject or scope is not "
                        "usable: too long, or with control characters");
     out->tenant_id = tenant;
     out->user_id = identity_user_id(a, tenant, claims->subject);

@@ -60,8 +60,7 @@ static void answer(struct health *h, struct request *r)
     if (!broker)
         json_object_set_new(json_object_get(dependencies, "rabbitmq"), "error",
                             json_string("not reachable, or taking no messages"));
-    json_object_foreach(h->kinds, kind, said)
-    {
+    json_object_foreach (h->kinds, kind, said) {
         json_t *status = json_object_get(said, "status"), *error = json_object_get(said, "error");
 
         if (auth_is_internal(r))

@@ -34,8 +34,7 @@ int respond_init(struct err *e)
     }
     if (!json_is_array(origins))
         return err_set(e, ERR_FATAL, 500, "CORS_ORIGINS is no list and no JSON array");
-    json_array_foreach(origins, i, origin)
-    {
+    json_array_foreach (origins, i, origin) {
         const char *text = json_string_value(origin);
 
         if (!text || (strcmp(text, "*") != 0 && !strstr(text, "://")))
@@ -58,8 +57,7 @@ static const char *allowed_origin(const char *origin)
     json_t *one;
     size_t i;
 
-    json_array_foreach(origins, i, one)
-    {
+    json_array_foreach (origins, i, one) {
         if (strcmp(json_string_value(one), "*") == 0)
             return "*";
         if (strcmp(json_string_value(one), origin) == 0)
@@ -81,7 +79,7 @@ static void add_cors(struct request *r)
     http_add_header(r->http, "Access-Control-Expose-Headers", "X-Correlation-ID, Retry-After");
 }
 
-static void add_headers(struct request *r)
+static void add_headers(struct request *r, int status)
 {
     static const char *const fixed[][2] = {
         {"X-Content-Type-Options", "nosniff"},
@@ -90,8 +88,13 @@ static void add_headers(struct request *r)
         {"Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'"},
         {"Cache-Control", "no-store"},
     };
+    char seconds[16];
     size_t i;
 
+    if (status == 429 || status == 503) {
+        snprintf(seconds, sizeof(seconds), "%d", RETRY_AFTER_S);
+        http_add_header(r->http, "Retry-After", seconds);
+    }
     http_add_header(r->http, "X-Correlation-ID", r->correlation_id);
     for (i = 0; i < sizeof(fixed) / sizeof(fixed[0]); i++)
         http_add_header(r->http, fixed[i][0], fixed[i][1]);
@@ -130,14 +133,14 @@ static void account(const struct request *r, int status, const char *error)
               LOG_STR("operation", r->operation ? r->operation->name : NULL),
               LOG_STR("correlation_id", r->correlation_id), LOG_STR("user_id", r->identity.user_id),
               LOG_STR("tenant_id", r->identity.tenant_id), LOG_STR("remote", http_remote(r->http)),
-              LOG_NUM("duration_us", (long)us));
+              LOG_NUM("duration_us", (long)us), LOG_STR("error", error));
 }
 
 /* error: for the log, or NULL. */
 static void answer(struct request *r, int status, const char *content_type, const void *body,
                    size_t n, const char *error)
 {
-    add_headers(r);
+    add_headers(r, status);
     account(r, status, error);
     http_reply(r->http, status, content_type, body, n);
     arena_free(r->arena); /* the request lives in it */
@@ -165,12 +168,6 @@ void respond_json(struct request *r, int status, json_t *body)
 
 void respond_problem(struct request *r, int status, const char *detail, json_t *errors)
 {
-    char seconds[16];
-
-    if (status == 503) {
-        snprintf(seconds, sizeof(seconds), "%d", RETRY_AFTER_S);
-        http_add_header(r->http, "Retry-After", seconds);
-    }
     if (status == 401)
         http_add_header(r->http, "WWW-Authenticate", "Bearer");
     respond_text(r, status, PROBLEM_TYPE, problem_new(status, detail, r->correlation_id, errors),

@@ -4,7 +4,7 @@
 
 #include "gateway-shim/gateway.h"
 
-enum { RETRY_AFTER_S = 1 }; /* what 503 tells the client to wait */
+enum { RETRY_AFTER_S = 1 }; /* what 429 and 503 tell the client to wait */
 
 /* Each answers and frees the request. */
 void respond(struct request *r, int status, const char *content_type, const void *body, size_t n);

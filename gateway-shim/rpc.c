@@ -61,6 +61,7 @@ struct rpc {
     struct timer *sweep, *grace, *watch;
     struct watched watched[WATCHED_MAX];
     size_t watched_count, watch_at;
+    bool counting; /* the broker was asked about watched[watch_at] */
     loop_cb *ready;
     void *ready_arg;
     int open_connections;
@@ -319,6 +320,7 @@ static void consumers_counted(void *arg, const struct mq_reply *reply, const str
     struct rpc *rpc = arg;
     struct watched *w = &rpc->watched[rpc->watch_at++];
 
+    rpc->counting = false;
     w->known = !e; /* a queue that is not there is not bound: the publish will tell */
     w->consumers = reply ? reply->consumers : 0;
     if (!e)
@@ -327,9 +329,11 @@ static void consumers_counted(void *arg, const struct mq_reply *reply, const str
 
 static void watch_next(struct rpc *rpc)
 {
-    if (rpc->watch_at < rpc->watched_count && mq_channel_is_open(rpc->watch_channel))
-        mq_queue_declare(rpc->watch_channel, rpc->watched[rpc->watch_at].queue, true, false, NULL,
-                         consumers_counted, rpc);
+    if (rpc->watch_at == rpc->watched_count || !mq_channel_is_open(rpc->watch_channel))
+        return;
+    rpc->counting = true;
+    mq_queue_declare(rpc->watch_channel, rpc->watched[rpc->watch_at].queue, true, false, NULL,
+                     consumers_counted, rpc);
 }
 
 /* A round a second. A missing queue closes the channel, so that the next round goes on behind it. */
@@ -338,7 +342,9 @@ static void watch(void *arg)
     struct rpc *rpc = arg;
 
     timer_set(rpc->watch, WATCH_MS);
-    if (rpc->watch_at >= rpc->watched_count)
+    if (rpc->counting) /* the broker is slow: one question at a time */
+        return;
+    if (rpc->watch_at == rpc->watched_count)
         rpc->watch_at = 0;
     watch_next(rpc);
 }

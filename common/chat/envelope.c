@@ -4,11 +4,14 @@
 
 #include "common/base/clock.h"
 
+static const char *unless_empty(const char *text)
+{
+    return text && *text ? text : NULL;
+}
+
 static const char *header(const struct mq_message *m, const char *name)
 {
-    const char *text = mq_table_string(&m->headers, name);
-
-    return text && *text ? text : NULL;
+    return unless_empty(mq_table_string(&m->headers, name));
 }
 
 /* A small number out of a header; what is out of bounds is taken for the nearest bound. */
@@ -22,10 +25,10 @@ static int number(const struct mq_message *m, const char *name, int otherwise, i
 void envelope_decode(const struct mq_message *m, struct envelope *out)
 {
     memset(out, 0, sizeof(*out));
-    out->type = m->type;
-    out->message_id = m->message_id;
-    out->correlation_id = m->correlation_id;
-    out->reply_to = m->reply_to;
+    out->type = unless_empty(m->type);
+    out->message_id = unless_empty(m->message_id);
+    out->correlation_id = unless_empty(m->correlation_id);
+    out->reply_to = unless_empty(m->reply_to);
     out->user_id = header(m, HEADER_USER);
     out->tenant_id = header(m, HEADER_TENANT);
     out->roles = header(m, HEADER_ROLES);

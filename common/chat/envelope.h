@@ -38,7 +38,7 @@ enum { ENVELOPE_VERSION = 1, ENVELOPE_VERSION_OLDEST = 1 };
 
 enum { MESSAGE_PERSISTENT = 2, MESSAGE_TRANSIENT = 1 };
 
-/* Texts are NULL where the message has none, numbers 0. They live as long as the message. */
+/* Texts are NULL where the message has none or an empty one, numbers 0. They live as long as the message. */
 struct envelope {
     const char *type, *message_id, *correlation_id, *reply_to;
     const char *user_id, *tenant_id, *roles, *scope, *traceparent;

@@ -48,7 +48,7 @@ struct retry_delay {
 enum { RETRY_DELAYS = 4 };
 extern const struct retry_delay retry_delays[RETRY_DELAYS];
 
-enum { WORK_DELIVERY_LIMIT = 20, DLQ_DELIVERY_LIMIT = 1000000, QUEUE_NAME_MAX = 256 };
+enum { WORK_DELIVERY_LIMIT = 20, DLQ_DELIVERY_LIMIT = 1000000 };
 
 /* Is this a queue of ours, to which nobody may have replies sent? */
 bool topology_owns_queue(const char *name);
@@ -68,7 +68,7 @@ void topology_declare(struct mq *m, struct mq_channel *ch, const char *kind, top
 struct topology_line {
     const char *what; /* "exchange", "queue" or "binding" */
     const char *name;
-    const char *detail; /* "direct, durable", "quorum, …", "chat.rpc -> queue" */
+    const char *detail; /* "direct, durable", "durable, x-…=…", "from chat.rpc by …" */
 };
 typedef void topology_line_cb(void *arg, const struct topology_line *line);
 void topology_list(const char *kind, topology_line_cb *cb, void *arg);

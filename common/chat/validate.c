@@ -174,8 +174,9 @@ int validate_args(const struct operation *op, json_t *args, json_t **errors, str
     for (arg = op->args; arg->name; arg++)
         check_arg(*errors, arg, json_object_get(args, arg->name));
     if (!op->open) {
-        json_object_foreach(args, name, v) if (!is_known(op, name))
-            complain(*errors, name, "is not known");
+        json_object_foreach (args, name, v)
+            if (!is_known(op, name))
+                complain(*errors, name, "is not known");
     }
     if (json_array_size(*errors) == 0) {
         json_decref(*errors);

@@ -256,8 +256,7 @@ bool http_query(const struct http_request *r, size_t n, const char **name, const
 {
     const struct evkeyval *pair;
 
-    TAILQ_FOREACH(pair, &r->query, next)
-    {
+    TAILQ_FOREACH (pair, &r->query, next) {
         if (n-- > 0)
             continue;
         *name = pair->key;
@@ -292,8 +291,7 @@ static const char *ambiguity(const struct http_request *r)
     const struct evkeyval *header;
     int lengths = 0, encodings = 0, hosts = 0;
 
-    TAILQ_FOREACH(header, evhttp_request_get_input_headers(r->req), next)
-    {
+    TAILQ_FOREACH (header, evhttp_request_get_input_headers(r->req), next) {
         if (!is_token(header->key))
             return "a header's name has a character that is not allowed there";
         if (header->value[strcspn(header->value, "\r\n")])

@@ -36,7 +36,7 @@ struct httpd *httpd_new(struct loop *l, const struct httpd_config *config, httpd
                         void *arg, httpd_error_page *page);
 void httpd_free(struct httpd *h); /* closes all connections; no request may be unanswered */
 
-/* Listen on a numeric or local address; port 0 takes a free one. Returns the port or -1. */
+/* Listen on a numeric address; port 0 takes a free one. Returns the port or -1. */
 int httpd_listen(struct httpd *h, const char *address, int port, struct err *e);
 /* Listen on an inherited socket. */
 int httpd_listen_inherited(struct httpd *h, int fd, struct err *e);

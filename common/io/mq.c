@@ -15,6 +15,7 @@
 #include <event2/event.h>
 #include <event2/util.h>
 
+#include "common/base/clock.h"
 #include "common/base/log.h"
 #include "common/base/program.h"
 #include "common/io/tls.h"
@@ -22,6 +23,7 @@
 enum {
     BACKOFF_MIN_MS = 100,
     CLOSE_TIMEOUT_MS = 2000,
+    LASTING_US = 1000000, /* after this a connection counts as a good one */
     CHANNEL_MAX = 15,
     ACCESS_REFUSED = 403,        /* reply codes of AMQP: the login, */
     NOT_ALLOWED = 530,           /* and the virtual host */
@@ -141,6 +143,9 @@ static void lost(struct mq *m, const struct err *why)
     bool closing = m->state == MQ_CLOSING;
     int64_t wait;
 
+    /* A broker that takes connections and drops them at once is not come back to at once. */
+    if (was_up && clock_monotonic_us() - m->up_since_us > LASTING_US)
+        m->failures = 0;
     drop(m);
     m->blocked = false;
     if (closing) {
@@ -224,7 +229,7 @@ static void tuned(struct mq *m, const struct codec_in *in)
 static void came_up(struct mq *m)
 {
     m->state = MQ_UP;
-    m->failures = 0;
+    m->up_since_us = clock_monotonic_us();
     m->connections++;
     timer_stop(m->deadline);
     if (m->heartbeat_s > 0) {

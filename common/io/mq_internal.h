@@ -38,7 +38,8 @@ struct mq {
     int heartbeat_s;
     bool read_since_beat, wrote_since_beat;
     bool blocked;
-    unsigned failures; /* attempts since it was last up */
+    unsigned failures; /* attempts since it was last up for a while */
+    int64_t up_since_us;
     unsigned long connections;
     char version[32]; /* of the broker */
     loop_cb *closed;

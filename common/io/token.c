@@ -122,8 +122,9 @@ static bool audience_matches(json_t *aud, const char *wanted)
 
     if (json_is_string(aud))
         return strcmp(json_string_value(aud), wanted) == 0;
-    json_array_foreach(aud, i, one) if (json_is_string(one) &&
-                                        strcmp(json_string_value(one), wanted) == 0) return true;
+    json_array_foreach (aud, i, one)
+        if (json_is_string(one) && strcmp(json_string_value(one), wanted) == 0)
+            return true;
     return false;
 }
 
@@ -153,29 +154,40 @@ static const char *text_claim(struct arena *a, json_t *claims, const char *const
     return NULL;
 }
 
-static void add_roles(struct buf *out, json_t *roles)
+static int add_role(struct buf *out, json_t *role)
 {
+    if (!json_is_string(role))
+        return 0;
+    return buf_printf(out, "%s%s", out->len ? "," : "", json_string_value(role));
+}
+
+/* One text, which may be a list with commas, or an array of texts without. */
+static int add_roles(struct buf *out, json_t *roles)
+{
+    int failed = add_role(out, roles);
+    const char *text;
     json_t *one;
     size_t i;
 
-    if (json_is_string(roles))
-        buf_printf(out, "%s%s", out->len ? "," : "", json_string_value(roles));
-    json_array_foreach(roles, i,
-                       one) if (json_is_string(one) && !strchr(json_string_value(one), ','))
-        buf_printf(out, "%s%s", out->len ? "," : "", json_string_value(one));
+    json_array_foreach (roles, i, one) {
+        text = json_string_value(one);
+        if (text && !strchr(text, ','))
+            failed |= add_role(out, one);
+    }
+    return failed;
 }
 
-/* role, roles, and Keycloak's realm_access.roles, as one list. */
+/* role, roles, and Keycloak's realm_access.roles, as one list; NULL when it is too long. */
 static const char *role_claims(struct arena *a, json_t *claims)
 {
-    const char *list;
+    const char *list = NULL;
     struct buf out;
 
     buf_init(&out, ROLES_MAX);
-    add_roles(&out, json_object_get(claims, "role"));
-    add_roles(&out, json_object_get(claims, "roles"));
-    add_roles(&out, json_object_get(json_object_get(claims, "realm_access"), "roles"));
-    list = arena_strdup(a, out.len ? out.data : "");
+    if (!add_roles(&out, json_object_get(claims, "role")) &&
+        !add_roles(&out, json_object_get(claims, "roles")) &&
+        !add_roles(&out, json_object_get(json_object_get(claims, "realm_access"), "roles")))
+        list = arena_strdup(a, out.len ? out.data : "");
     buf_free(&out);
     return list;
 }
@@ -194,6 +206,8 @@ static int read_claims(const struct token_rules *rules, json_t *claims, int64_t 
         return refuse(e, "the token names no subject (sub)");
     out->tenant = text_claim(a, claims, tenants);
     out->roles = role_claims(a, claims);
+    if (!out->roles)
+        return refuse(e, "the token names too many roles");
     out->scope = text_claim(a, claims, scopes);
     if (!out->scope)
         out->scope = "";

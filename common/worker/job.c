@@ -2,6 +2,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "common/base/clock.h"
 #include "common/base/log.h"
@@ -58,11 +59,21 @@ void job_fail(struct job *job, const struct err *e)
     settle_failure(job, e, NULL);
 }
 
+/* Before anything else is found wrong, so that no complaint goes to a queue of ours. */
+static int check_reply_to(struct envelope *env, struct err *e)
+{
+    if (!env->reply_to || !topology_owns_queue(env->reply_to))
+        return 0;
+    env->reply_to = NULL;
+    return err_set(e, ERR_REJECT, 400, "reply_to names a queue of the fleet");
+}
+
 /* What must be right before the body is looked at. */
 static int check_envelope(struct job *job, struct err *e)
 {
     struct envelope *env = &job->envelope;
     struct subscription *from = job->from;
+    const char *encoding = job->message.content_encoding;
 
     if (!env->type)
         return err_set(e, ERR_FATAL, 400, "the message has no type, which names its operation");
@@ -71,13 +82,9 @@ static int check_envelope(struct job *job, struct err *e)
     if (!job->operation || !job->handler)
         return err_set(e, ERR_FATAL, 404, "no operation %.100s is served at queue %s", env->type,
                        from->queue->name);
-    if (env->reply_to && topology_owns_queue(env->reply_to)) {
-        env->reply_to = NULL;
-        return err_set(e, ERR_REJECT, 400, "reply_to names a queue of the fleet");
-    }
-    if (job->message.content_encoding && *job->message.content_encoding)
-        return err_set(e, ERR_FATAL, 415, "the body's encoding %.60s is not known",
-                       job->message.content_encoding);
+    if (encoding && *encoding && strcasecmp(encoding, "utf-8") != 0 &&
+        strcasecmp(encoding, "identity") != 0)
+        return err_set(e, ERR_FATAL, 415, "the body's encoding %.60s is not known", encoding);
     return 0;
 }
 
@@ -97,19 +104,30 @@ static bool too_late(const struct job *job)
            job->envelope.deadline_ms < clock_wall_ms();
 }
 
+static bool same_text(const char *a, const char *b)
+{
+    return a && b ? strcmp(a, b) == 0 : a == b;
+}
+
+/* An id alone does not make it the same: callers may use one for all of their messages. */
+static bool same_message(const struct mq_message *a, const struct mq_message *b)
+{
+    return same_text(a->message_id, b->message_id) &&
+           same_text(a->correlation_id, b->correlation_id) && same_text(a->type, b->type) &&
+           same_text(a->reply_to, b->reply_to) && a->body_len == b->body_len &&
+           memcmp(a->body, b->body, a->body_len) == 0;
+}
+
 /* The broker delivers a message again, whose job is still under way here: the connection was lost
  * in between. The job goes on, and acks the new delivery. */
-static bool adopt_delivery(struct worker *w, const struct mq_delivery *d)
+static bool adopt_delivery(struct subscription *from, const struct mq_delivery *d)
 {
-    const char *id = d->message->message_id;
     struct job *job;
 
-    if (!d->redelivered || !id)
+    if (!d->redelivered || !d->message->message_id)
         return false;
-    TAILQ_FOREACH(job, &w->jobs, link)
-    {
-        if (job->epoch == d->epoch || !job->envelope.message_id ||
-            strcmp(job->envelope.message_id, id) != 0)
+    TAILQ_FOREACH (job, &from->worker->jobs, link) {
+        if (job->epoch == d->epoch || job->from != from || !same_message(&job->message, d->message))
             continue;
         job->tag = d->tag;
         job->epoch = d->epoch;
@@ -122,19 +140,12 @@ void job_start(struct worker *w, struct subscription *from, const struct mq_deli
 {
     struct mq_message message;
     json_t *errors = NULL;
+    bool misdirected;
     struct arena *arena;
     struct job *job;
     struct err e;
 
-    if (d->oversized) { /* the broker has it whole and dead-letters it */
-        log_event(LOG_WARN, "message over MAX_MESSAGE_BYTES dead-lettered",
-                  LOG_STR("queue", from->queue->name), LOG_STR("operation", d->message->type),
-                  LOG_STR("correlation_id", d->message->correlation_id),
-                  LOG_STR("message_id", d->message->message_id));
-        mq_nack(w->consume_channel, d->tag, d->epoch, false);
-        return;
-    }
-    if (adopt_delivery(w, d))
+    if (adopt_delivery(from, d))
         return;
     arena = mq_take(d, &message);
     job = arena_alloc(arena, sizeof(*job));
@@ -149,12 +160,19 @@ void job_start(struct worker *w, struct subscription *from, const struct mq_deli
     TAILQ_INSERT_TAIL(&w->jobs, job, link);
     w->jobs_count++;
 
+    misdirected = check_reply_to(&job->envelope, &e) != 0;
+    if (d->oversized) { /* the body is not here, only the broker can pass it on */
+        err_set(&e, ERR_FATAL, 413, "the body is larger than %ld bytes",
+                process_settings.message_max);
+        settle_refusal(job, &e);
+        return;
+    }
     if (job->envelope.version < ENVELOPE_VERSION_OLDEST ||
         job->envelope.version > ENVELOPE_VERSION) {
         settle_hold(job);
         return;
     }
-    if (check_envelope(job, &e) || read_body(job, &errors, &e)) {
+    if (misdirected || check_envelope(job, &e) || read_body(job, &errors, &e)) {
         settle_failure(job, &e, errors);
         json_decref(errors);
         return;

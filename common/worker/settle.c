@@ -14,7 +14,10 @@
 #include "common/chat/body.h"
 #include "common/chat/problem.h"
 
-enum { STALLED_RETRY_MS = 500 };
+enum {
+    STALLED_RETRY_MS = 500,
+    REPLY_LOSSES_MAX = 3, /* a reply that the broker's connection does not survive is given up */
+};
 
 static struct metric_family job_duration = {"worker_job_duration_seconds", METRIC_HISTOGRAM,
                                             "From delivery to ack, by how the message ended", NULL,
@@ -44,13 +47,16 @@ static void count(const struct job *job, double seconds)
     metric_observe(last.series, seconds);
 }
 
-static void ack(struct job *job)
+static void end(struct job *job)
 {
     struct worker *w = job->worker;
     const struct envelope *env = &job->envelope;
     int64_t us = clock_monotonic_us() - job->started_us;
 
-    mq_ack(w->consume_channel, job->tag, job->epoch);
+    if (job->refused)
+        mq_nack(w->consume_channel, job->tag, job->epoch, false);
+    else
+        mq_ack(w->consume_channel, job->tag, job->epoch);
     count(job, (double)us / 1e6);
     log_event(job->failed ? LOG_WARN : LOG_INFO, "job done", LOG_STR("outcome", job->outcome),
               LOG_STR("operation", env->type), LOG_STR("correlation_id", env->correlation_id),
@@ -61,6 +67,13 @@ static void ack(struct job *job)
               LOG_STR("error", job->failed ? job->why.text : NULL));
     job_free(job);
     worker_job_done(w);
+}
+
+static void failed(struct job *job, const char *outcome, const struct err *e)
+{
+    job->failed = true;
+    job->why = *e;
+    job->outcome = outcome;
 }
 
 /* ---- outputs ---- */
@@ -105,7 +118,24 @@ static void stall(struct job *job)
 
 static void dead_letter(struct job *job, const struct err *e);
 
-/* Nobody is bound where the message was to go. */
+/* The answer does not reach the caller, whose deadline will tell him. */
+static void give_up_reply(struct output *o, const char *reason)
+{
+    metric_add(metric_get(&replies_unwanted, reason), 1);
+    o->done = true;
+}
+
+static void end_when_done(struct job *job)
+{
+    size_t i;
+
+    for (i = 0; i < job->outputs_count; i++)
+        if (!job->outputs[i].done)
+            return;
+    end(job);
+}
+
+/* Nobody is bound where the message was to go. May end the job. */
 static void returned(struct output *o)
 {
     struct job *job = o->job;
@@ -113,8 +143,8 @@ static void returned(struct output *o)
 
     switch (o->class) {
     case OUTPUT_REPLY:
-        metric_add(metric_get(&replies_unwanted, "reason=\"caller gone\""), 1);
-        o->done = true;
+        give_up_reply(o, "reason=\"caller gone\"");
+        end_when_done(job);
         return;
     case OUTPUT_STEP:
     case OUTPUT_RETRY:
@@ -128,6 +158,7 @@ static void returned(struct output *o)
                   LOG_STR("queue", job->from->queue->name),
                   LOG_STR("message_id", job->envelope.message_id));
         stall(job);
+        worker_declare(job->worker);
     }
 }
 
@@ -136,25 +167,42 @@ static void outcome_known(void *arg, enum mq_outcome outcome)
 {
     struct output *o = arg;
     struct job *job = o->job;
-    size_t i;
+    bool is_reply = o->class == OUTPUT_REPLY;
 
     o->publish = 0;
-    if (outcome == MQ_CONFIRMED) {
-        o->done = true;
-    } else if (outcome == MQ_RETURNED) {
+    o->losses += outcome == MQ_LOST;
+    if (outcome == MQ_RETURNED) {
         returned(o);
-    } else if (outcome == MQ_REFUSED && o->class == OUTPUT_REPLY) {
-        metric_add(metric_get(&replies_unwanted, "reason=\"refused\""), 1);
-        o->done = true;
-    } else {
-        stall(job);
+        return;
     }
-    for (i = 0; i < job->outputs_count; i++)
-        if (!job->outputs[i].done)
-            return;
-    ack(job);
+    if (outcome == MQ_CONFIRMED)
+        o->done = true;
+    else if (outcome == MQ_REFUSED && is_reply)
+        give_up_reply(o, "reason=\"refused\"");
+    else if (outcome == MQ_LOST && is_reply && o->losses == REPLY_LOSSES_MAX)
+        give_up_reply(o, "reason=\"lost\"");
+    else
+        stall(job);
+    end_when_done(job);
 }
 
+/* An output that no frames can carry (the input's headers fill theirs already, say). */
+static void does_not_fit(struct output *o, const struct err *e)
+{
+    struct job *job = o->job;
+
+    log_event(LOG_ERROR, "message cannot be published", LOG_STR("error", e->text),
+              LOG_STR("message_id", job->envelope.message_id));
+    if (o->class == OUTPUT_REPLY) {
+        give_up_reply(o, "reason=\"too large\"");
+        return;
+    }
+    job->refused = true;
+    failed(job, "dead-lettered", e);
+    o->done = true;
+}
+
+/* Publishes what is not under way yet; stalls the job when the broker takes no more for now. */
 static void publish_outputs(struct job *job)
 {
     struct worker *w = job->worker;
@@ -170,28 +218,29 @@ static void publish_outputs(struct job *job)
         n = mq_publish(w->publish_channel, &o->message, true, outcome_known, o, &e);
         if (n > 0) {
             o->publish = n;
-        } else {
-            if (e.kind != ERR_RETRY)
-                log_event(LOG_ERROR, "message cannot be published", LOG_STR("error", e.text));
+        } else if (e.kind == ERR_RETRY) {
             stall(job);
             return;
+        } else {
+            does_not_fit(o, &e);
         }
     }
+    end_when_done(job);
 }
 
 void settle_stalled(struct worker *w)
 {
-    struct job *job, *next;
+    struct job *job;
+    size_t n = 0;
 
-    if (!mq_can_publish(w->publish) || !mq_channel_is_open(w->publish_channel))
-        return;
-    for (job = TAILQ_FIRST(&w->stalled); job; job = next) {
-        next = TAILQ_NEXT(job, stalled_link);
+    TAILQ_FOREACH (job, &w->stalled, stalled_link)
+        n++;
+    /* Whose turn comes again goes to the end of the list. */
+    for (; n > 0 && mq_can_publish(w->publish) && mq_channel_is_open(w->publish_channel); n--) {
+        job = TAILQ_FIRST(&w->stalled);
         TAILQ_REMOVE(&w->stalled, job, stalled_link);
         job->stalled = false;
-        publish_outputs(job);
-        if (job->stalled) /* it went to the end of the list: the broker takes no more for now */
-            break;
+        publish_outputs(job); /* may end it */
     }
     worker_update(w);
 }
@@ -217,7 +266,9 @@ static void add_answer(struct job *job, const char *type, int status, json_t *bo
     m->message_id = derived_id(job, type);
     m->correlation_id = in->correlation_id;
     m->app_id = process_instance(job->worker->process);
+    m->timestamp = (uint64_t)(clock_wall_ms() / 1000);
     mq_table_put_int(job->arena, &m->headers, HEADER_STATUS, status);
+    mq_table_put_int(job->arena, &m->headers, HEADER_VERSION, ENVELOPE_VERSION);
     if (in->traceparent)
         mq_table_put_string(job->arena, &m->headers, HEADER_TRACE, in->traceparent);
     set_body(job, m, body);
@@ -229,20 +280,31 @@ static void add_problem(struct job *job, const struct err *e, json_t *errors)
                problem_new(e->status, e->text, job->envelope.correlation_id, errors));
 }
 
-/* A copy of the input as it came, for a delay queue or the dead letters. */
+/* A copy of the input as it came, for a delay queue or the dead letters; without the headers by
+ * which the broker keeps its books, or would route further copies (CC, BCC) in our name. */
 static struct mq_message *add_input_again(struct job *job, enum output_class class)
 {
+    static const char *const of_broker[] = {
+        "x-death",
+        "x-delivery-count",
+        "x-first-death-exchange",
+        "x-first-death-queue",
+        "x-first-death-reason",
+        "x-last-death-exchange",
+        "x-last-death-queue",
+        "x-last-death-reason",
+        "CC",
+        "BCC",
+    };
     struct mq_message *m = add_output(job, class);
+    size_t i;
 
     mq_message_copy(job->arena, m, &job->message);
     m->delivery_mode = MESSAGE_PERSISTENT;
     m->expiration = NULL;
     m->user_id = NULL; /* the broker takes only our own */
-    mq_table_remove(&m->headers, "x-death");
-    mq_table_remove(&m->headers, "x-first-death-exchange");
-    mq_table_remove(&m->headers, "x-first-death-queue");
-    mq_table_remove(&m->headers, "x-first-death-reason");
-    mq_table_remove(&m->headers, "x-delivery-count");
+    for (i = 0; i < sizeof(of_broker) / sizeof(of_broker[0]); i++)
+        mq_table_remove(&m->headers, of_broker[i]);
     return m;
 }
 
@@ -276,9 +338,7 @@ static void add_dead_letter(struct job *job, const struct err *e)
 /* The input goes to the dead letters, and the caller is told. */
 static void dead_letter(struct job *job, const struct err *e)
 {
-    job->failed = true;
-    job->why = *e;
-    job->outcome = "dead-lettered";
+    failed(job, "dead-lettered", e);
     add_dead_letter(job, e);
     add_problem(job, e, NULL);
     publish_outputs(job);
@@ -301,10 +361,7 @@ void settle_reply(struct job *job, int status, json_t *body)
 {
     job->outcome = "replied";
     add_answer(job, TYPE_REPLY, status, body);
-    if (job->outputs_count)
-        publish_outputs(job);
-    else
-        ack(job);
+    publish_outputs(job);
 }
 
 void settle_forward(struct job *job, const char *operation, const char *slip, json_t *body)
@@ -335,14 +392,20 @@ void settle_failure(struct job *job, const struct err *e, json_t *errors)
             dead_letter(job, e);
             return;
         }
-        job->outcome = "retried";
+        failed(job, "retried", e);
         add_retry(job, e);
     } else {
-        job->outcome = "rejected";
+        failed(job, "rejected", e);
         add_problem(job, e, errors);
     }
-    job->failed = true;
-    job->why = *e;
+    publish_outputs(job);
+}
+
+void settle_refusal(struct job *job, const struct err *e)
+{
+    job->refused = true;
+    failed(job, "dead-lettered", e);
+    add_problem(job, e, NULL);
     publish_outputs(job);
 }
 
@@ -363,5 +426,5 @@ void settle_hold(struct job *job)
 void settle_drop(struct job *job, const char *outcome)
 {
     job->outcome = outcome;
-    ack(job);
+    end(job);
 }

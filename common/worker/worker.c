@@ -91,15 +91,21 @@ static void topology_answered(void *arg, const struct err *e)
     }
 }
 
+void worker_declare(struct worker *w)
+{
+    w->declared = false;
+    if (w->declaring || !mq_channel_is_open(w->consume_channel))
+        return;
+    w->declaring = true;
+    topology_declare(w->consume, w->consume_channel, w->kind->name, topology_answered, w);
+}
+
 static void start_consuming(struct worker *w)
 {
     size_t i;
 
-    if (w->declaring)
-        return;
     if (!w->declared) {
-        w->declaring = true;
-        topology_declare(w->consume, w->consume_channel, w->kind->name, topology_answered, w);
+        worker_declare(w);
         return;
     }
     for (i = 0; i < w->subscriptions_count; i++) {
@@ -168,9 +174,12 @@ static void publish_opened(void *arg, struct mq_channel *ch)
 
 static void publish_closed(void *arg, struct mq_channel *ch, const struct err *why)
 {
+    struct worker *w = arg;
+
     (void)ch;
-    (void)why;
-    worker_update(arg);
+    if (why->status == 404) /* an exchange is gone */
+        worker_declare(w);
+    worker_update(w);
 }
 
 static void consume_opened(void *arg, struct mq_channel *ch)

@@ -19,6 +19,7 @@ struct output {
     struct mq_message message; /* in the job's arena */
     bool done;
     int64_t publish; /* the mq's number while its confirm is awaited, else 0 */
+    int losses;      /* how often the connection went before its confirm */
     struct job *job;
 };
 
@@ -46,6 +47,7 @@ struct job {
     const char *outcome; /* for log and metrics */
     struct err why;      /* of a failure */
     bool failed;
+    bool refused; /* the broker is to dead-letter the input itself, whole */
 };
 
 struct subscription {
@@ -87,6 +89,8 @@ void job_free(struct job *job);
 void settle_reply(struct job *job, int status, json_t *body);
 void settle_forward(struct job *job, const char *operation, const char *slip, json_t *body);
 void settle_failure(struct job *job, const struct err *e, json_t *errors);
+/* Tell the caller, and let the broker dead-letter the input: for one that cannot be published again. */
+void settle_refusal(struct job *job, const struct err *e);
 void settle_hold(struct job *job); /* a message of an unknown version: back after a delay */
 void settle_drop(struct job *job, const char *outcome); /* ack it, nothing else */
 void settle_stalled(struct worker *w);                  /* try again what waits */
@@ -94,5 +98,6 @@ void settle_stalled(struct worker *w);                  /* try again what waits 
 /* worker.c */
 void worker_job_done(struct worker *w); /* a job was freed */
 void worker_update(struct worker *w);   /* start or stop consuming, as things are now */
+void worker_declare(struct worker *w);  /* the topology; again, if something of it is missing */
 
 #endif

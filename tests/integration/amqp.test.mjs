@@ -122,6 +122,14 @@ describe('amqp', () => {
       assert.deepEqual(await caller.takeAll(DLQ), []);
     });
 
+    it('with a forged reply_to that ends the connection stops nobody', async () => {
+      const before_ = await jobs({ operation: 'system.echo', outcome: 'replied' });
+      await caller.send('system.echo', {}, { replyTo: 'amq.rabbitmq.reply-to.x.y' });
+      await until('it was given up', async () =>
+        await jobs({ operation: 'system.echo', outcome: 'replied' }) === before_ + 1);
+      assert.equal((await caller.call('system.echo', {})).status, 200);
+    });
+
     it('of an operation that nobody serves comes back at once', async () => {
       const count = caller.returned.length;
       await caller.send('conversation.invent', {});
@@ -235,6 +243,24 @@ describe('amqp', () => {
       assert.notEqual(headers['x-failed-at'], first);
     });
 
+    it('is not complained of to a queue of the fleet', async () => {
+      await caller.send('system.echo', Buffer.from('?'), { replyTo: DLQ, type: null, key: 'system.echo' });
+      const dead = await caller.take(DLQ);
+      assert.match(dead.properties.headers['x-error'], /reply_to/);
+      await empty(WORK);
+      assert.deepEqual(await caller.takeAll(DLQ), []);
+    });
+
+    it('goes nowhere else, whatever its CC says', async () => {
+      const dead = await jobs({ outcome: 'dead-lettered' });
+      await caller.send('system.echo', Buffer.from('?'), {
+        replyTo: null, headers: { CC: [WORK, HELD] },
+      });
+      await caller.take(DLQ);
+      assert.equal(await jobs({ outcome: 'dead-lettered' }), dead + 1);
+      assert.deepEqual(await caller.takeAll(HELD), []);
+    });
+
     it('can be replayed as it was', async () => {
       await caller.send('system.echo', { message: 'wrong type' }, { type: null, key: 'system.echo' });
       const dead = await caller.take(DLQ);
@@ -257,9 +283,10 @@ describe('amqp', () => {
       assert.equal((await caller.takeAll(DLQ)).length, 50);
     });
 
-    it('because it is too large stays whole', async () => {
+    it('because it is too large stays whole, and is answered', async () => {
       const body = Buffer.from(JSON.stringify({ message: 'x'.repeat(200000) }));
-      await caller.send('system.echo', body, { headers: { mine: 'kept' } });
+      const answer = await caller.call('system.echo', body, { headers: { mine: 'kept' } });
+      assert.equal(answer.status, 413);
       const dead = await caller.take(DLQ);
       assert.ok(dead.content.equals(body));
       assert.equal(dead.properties.headers.mine, 'kept');
@@ -315,9 +342,10 @@ describe('amqp', () => {
 
     it('is told by a number that no worker can be of', async () => {
       const held = await jobs({ outcome: 'held' });
-      await caller.send('system.echo', {}, { headers: { 'x-version': 0 } });
+      await caller.send('system.echo', {}, { headers: { 'x-version': 0, CC: [WORK] } });
       await until('it was held', async () => await jobs({ outcome: 'held' }) === held + 1);
-      await caller.take(HELD);
+      const { headers } = (await caller.take(HELD)).properties;
+      assert.equal(headers.CC, undefined, 'else the broker would route a copy by it, at once');
     });
   });
 

@@ -202,8 +202,7 @@ static const char *complaints(const struct operation *op, const char *args)
         CU_ASSERT_PTR_NOT_NULL(strstr(e.text, op->name));
         CU_ASSERT(json_array_size(errors) > 0);
     }
-    json_array_foreach(errors, i, one)
-    {
+    json_array_foreach (errors, i, one) {
         const char *field = "?", *message = "?";
 
         CU_ASSERT_EQUAL(json_object_size(one), 2);
