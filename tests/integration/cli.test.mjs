@@ -213,7 +213,7 @@ describe('command line', () => {
     });
 
     it('prints the answer', async () => {
-      const worker = await house.worker();
+      const worker = await house.worker({ LOG_LEVEL: 'debug' });
       const { code, stdout, stderr } = await run('chatfleet',
         ['call', 'system.echo', '--user', 'ann', '--tenant', 'acme', '{"message":"grüße"}']);
       assert.equal(code, 0, stderr);
