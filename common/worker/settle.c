@@ -177,6 +177,8 @@ static void outcome_known(void *arg, enum mq_outcome outcome)
     struct output *o = arg;
     struct job *job = o->job;
     bool is_reply = o->class == OUTPUT_REPLY;
+    /* Only such an address, when forged, ends the connection; others are innocent beside it. */
+    bool direct = is_reply && strncmp(o->message.routing_key, "amq.rabbitmq.reply-to", 21) == 0;
 
     o->publish = 0;
     o->losses += outcome == MQ_LOST;
@@ -188,7 +190,7 @@ static void outcome_known(void *arg, enum mq_outcome outcome)
         o->done = true;
     else if (outcome == MQ_REFUSED && is_reply)
         give_up_reply(o, "reason=\"refused\"");
-    else if (outcome == MQ_LOST && is_reply && o->losses == REPLY_LOSSES_MAX)
+    else if (outcome == MQ_LOST && direct && o->losses >= REPLY_LOSSES_MAX)
         give_up_reply(o, "reason=\"lost\"");
     else
         stall(job);
