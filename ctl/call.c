@@ -36,6 +36,12 @@ static void print_answer(const char *body, size_t n)
     json_decref(json);
 }
 
+/* Of a turn whose arguments ask for a stream. */
+static bool comes_before_the_answer(const char *type)
+{
+    return type && (strcmp(type, TYPE_ACCEPTED) == 0 || strcmp(type, TYPE_DELTA) == 0);
+}
+
 static void reply_came(void *arg, const struct mq_delivery *d)
 {
     struct call *c = arg;
@@ -44,6 +50,8 @@ static void reply_came(void *arg, const struct mq_delivery *d)
     if (!d->message->correlation_id || strcmp(d->message->correlation_id, c->correlation_id) != 0)
         return;
     print_answer(d->message->body, d->message->body_len);
+    if (comes_before_the_answer(d->message->type))
+        return;
     ctl_session_end(&c->session, status < 400 ? EXIT_DONE : EXIT_REFUSED);
 }
 
@@ -134,8 +142,8 @@ int ctl_call(int argc, char **argv)
     c.envelope.reply_to = c.reply_queue;
     c.envelope.tenant_id = tenant;
     c.envelope.user_id = user ? identity_user_id(c.arena, tenant, user) : NULL;
+    c.envelope.subject = user && !uuid_valid(user) ? user : NULL;
     c.envelope.roles = role;
-    c.envelope.slip = op ? op->slip : NULL;
     code = ctl_session_run(&c.session);
     arena_free(c.arena);
     return code;

@@ -13,7 +13,8 @@
 enum {
     EXIT_DONE = 0,
     EXIT_REFUSED = 1,      /* the fleet answered with an error */
-    EXIT_UNAVAILABLE = 69, /* the broker or a worker cannot be reached */
+    EXIT_PENDING = 2,      /* there is something left to apply */
+    EXIT_UNAVAILABLE = 69, /* the broker, the database or a worker cannot be reached */
     EXIT_TIMEOUT = 75,     /* no answer in time */
 };
 
@@ -47,8 +48,11 @@ void ctl_session_end(struct ctl_session *s, int exit_code);
 /* From now on the task has so many ms; text (which stays the caller's) says what did not come. */
 void ctl_session_deadline(struct ctl_session *s, long ms, const char *text, int exit_code);
 
+extern const struct config_section ctl_schema_section; /* its settings */
+
 /* The commands: argv[0] is the command's name. Each returns an exit code. */
 int ctl_call(int argc, char **argv);
+int ctl_schema(int argc, char **argv);
 int ctl_topology(int argc, char **argv);
 int ctl_token(int argc, char **argv);
 

@@ -19,6 +19,9 @@ static const struct {
     {"topology", ctl_topology,
      "topology show [--json] | topology apply\n"
      "      print the exchanges, queues and bindings, or declare them"},
+    {"schema", ctl_schema,
+     "schema status [--json] | schema apply\n"
+     "      show which migrations the database has, or apply those that it lacks"},
     {"token", ctl_token,
      "token [--user U] [--tenant T] [--role R] [--expires SECONDS]\n"
      "      make a bearer token, signed with JWT_SECRET"},
@@ -26,12 +29,13 @@ static const struct {
 
 static const struct config_section *sections(size_t *n)
 {
-    static struct config_section all[3];
+    static struct config_section all[4];
 
     all[0] = process_broker_section;
     all[1] = chat_names_section;
     all[2] = chat_limits_section;
-    *n = 3;
+    all[3] = ctl_schema_section;
+    *n = 4;
     return all;
 }
 
@@ -44,8 +48,11 @@ static void print_help(void)
     for (i = 0; i < sizeof(commands) / sizeof(commands[0]); i++)
         printf("  chatfleet %s\n", commands[i].usage);
     puts("  chatfleet --help | --version | --check-config\n\n"
-         "Exit codes: 0 done, 1 refused by the fleet, 64 wrong usage, 69 broker not reachable or\n"
-         "operation not served, 75 no answer in time, 78 wrong configuration.\n");
+         "Exit codes: 0 done, 1 refused by the fleet or the database, 2 migrations are pending, 64 "
+         "wrong\n"
+         "usage, 69 broker or database not reachable or operation not served, 75 no answer in "
+         "time, 78\n"
+         "wrong configuration.\n");
     config_print_help(stdout, all, n);
 }
 

@@ -117,7 +117,7 @@ int ctl_session_run(struct ctl_session *s)
     s->deadline = timer_new(s->loop, too_late, s);
     ctl_session_deadline(s, process_settings.connect_timeout_ms,
                          "the broker of RABBITMQ_URL was not reached in time", EXIT_UNAVAILABLE);
-    mq_channel_new(s->mq, true, &events, s);
+    mq_channel_new(s->mq, MQ_CONFIRMS_EACH, &events, s);
     loop_run(s->loop);
     mq_free(s->mq);
     timer_free(s->deadline);

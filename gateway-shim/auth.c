@@ -89,6 +89,7 @@ static int identify(struct arena *a, const struct token_claims *claims, struct i
                        "usable: too long, or with control characters");
     out->tenant_id = tenant;
     out->user_id = identity_user_id(a, tenant, claims->subject);
+    out->subject = uuid_valid(claims->subject) ? NULL : arena_strdup(a, claims->subject);
     out->roles = claims->roles;
     out->scope = claims->scope;
     return 0;
@@ -139,6 +140,7 @@ int auth_check(struct auth *a, struct request *r, struct err *e)
     }
     /* Copied: the place may be taken over while the request is under way. */
     r->identity.user_id = arena_strdup(r->arena, place->identity.user_id);
+    r->identity.subject = arena_strdup(r->arena, place->identity.subject);
     r->identity.tenant_id = arena_strdup(r->arena, place->identity.tenant_id);
     r->identity.roles = arena_strdup(r->arena, place->identity.roles);
     r->identity.scope = arena_strdup(r->arena, place->identity.scope);

@@ -3,19 +3,16 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 #include <sys/resource.h>
 
 #include "common/base/clock.h"
 #include "common/base/log.h"
 #include "common/base/program.h"
-#include "common/chat/body.h"
-#include "common/chat/envelope.h"
 #include "common/chat/problem.h"
 #include "common/chat/topology.h"
-#include "common/chat/validate.h"
 #include "common/io/notify.h"
 #include "gateway-shim/auth.h"
+#include "gateway-shim/call.h"
 #include "gateway-shim/health.h"
 #include "gateway-shim/respond.h"
 #include "gateway-shim/routes.h"
@@ -47,6 +44,11 @@ static const struct config_key http_keys[] = {
      false, "After this a connection without a request is closed."},
     {"HTTP_REQUEST_TIMEOUT_SECONDS", CONFIG_INT, SETTING(request_timeout_s), "15", 1, 3600, NULL,
      NULL, false, "From the first byte of a request to its last."},
+    {"HTTP_STREAM_OUTPUT_MAX_BYTES", CONFIG_INT, SETTING(stream_output_max), "262144", 1024,
+     67108864, NULL, NULL, false,
+     "A client that has more of a stream than this waiting when more comes is cut off."},
+    {"HTTP_STREAM_PING_SECONDS", CONFIG_INT, SETTING(stream_ping_s), "15", 1, 3600, NULL, NULL,
+     false, "How often a stream gets a comment, so that nobody on the way takes it for dead."},
     {"CORS_ORIGINS", CONFIG_STRING, SETTING(cors_origins), "*", 0, 8192, NULL, NULL, false,
      "Origins of pages that may call, with commas between or as a JSON array; * for all."},
     {"INTERNAL_SERVICE_KEY", CONFIG_STRING, SETTING(internal_key), "", 0, 1024, NULL, NULL, true,
@@ -67,7 +69,7 @@ static json_t *operations_list(void)
         for (route = operations[i].routes; route && route->method; route++)
             json_array_append_new(list,
                                   json_pack("{s:s, s:s+, s:s, s:s}", "method", route->method,
-                                            "path", "/api/chat", route->path, "operation",
+                                            "path", ROUTES_PREFIX, route->path, "operation",
                                             operations[i].name, "summary", operations[i].summary));
     return list;
 }
@@ -136,135 +138,7 @@ static bool serve_own(struct request *r)
     return false;
 }
 
-/* ---- operations ---- */
-
-static void call_done(void *arg, const struct rpc_result *result, bool last)
-{
-    struct request *r = arg;
-
-    (void)last;
-    if (result->body)
-        respond(r, result->status, result->problem ? PROBLEM_TYPE : "application/json",
-                result->body, result->body_len);
-    else
-        respond_problem(r, result->status, result->why, NULL);
-}
-
-/* "application/json", alone or with charset=utf-8. */
-static bool is_json(const char *type)
-{
-    size_t n = strcspn(type, "; ");
-    const char *charset = strcasestr(type, "charset=");
-
-    if (n != strlen("application/json") || strncasecmp(type, "application/json", n) != 0)
-        return false;
-    return !charset || strncasecmp(charset + 8, "utf-8", 5) == 0 ||
-           strncasecmp(charset + 8, "\"utf-8\"", 7) == 0;
-}
-
-/* The body as an object; no body is an empty one. */
-static json_t *read_body(struct request *r, struct err *e)
-{
-    const char *type = http_header(r->http, "Content-Type");
-    const char *encoding = http_header(r->http, "Content-Encoding");
-    size_t n;
-    const char *body = http_body(r->http, &n);
-
-    if (n == 0)
-        return json_object();
-    if (encoding && strcasecmp(encoding, "identity") != 0) {
-        err_set(e, ERR_REJECT, 415, "the body's Content-Encoding is not accepted");
-        return NULL;
-    }
-    if (!type || !is_json(type)) {
-        err_set(e, ERR_REJECT, 415, "the body's Content-Type must be application/json");
-        return NULL;
-    }
-    return validate_parse(body, n, e);
-}
-
-static const struct arg *find_arg(const struct operation *op, const char *name,
-                                  enum arg_place place)
-{
-    const struct arg *arg;
-
-    for (arg = op->args; arg->name; arg++)
-        if (arg->place == place && strcmp(arg->name, name) == 0)
-            return arg;
-    return NULL;
-}
-
-/* Add the arguments of path and query. */
-static void add_args(struct request *r, const struct match *m, json_t *args)
-{
-    const char *name, *value;
-    const struct arg *arg;
-    size_t i;
-
-    for (i = 0; i < m->args_count; i++) {
-        arg = find_arg(r->operation, m->args[i].name, ARG_IN_PATH);
-        if (arg)
-            json_object_set_new(args, arg->name, validate_from_text(arg, m->args[i].value));
-    }
-    for (i = 0; http_query(r->http, i, &name, &value); i++) {
-        arg = find_arg(r->operation, name, ARG_IN_QUERY);
-        if (arg)
-            json_object_set_new(args, arg->name, validate_from_text(arg, value));
-    }
-}
-
-/* The client's trace goes on. Without one nothing is sent: who reports spans takes the correlation
- * id for the trace, and a header less is broker time saved on every hop. */
-static const char *trace_parent(struct request *r)
-{
-    const char *given = http_header(r->http, "traceparent");
-
-    if (given && strlen(given) == 55 && strspn(given, "0123456789abcdef-") == 55 &&
-        given[2] == '-' && given[35] == '-' && given[52] == '-')
-        return arena_strdup(r->arena, given);
-    return NULL;
-}
-
-static void call_operation(struct request *r, json_t *args)
-{
-    struct envelope env = {.correlation_id = r->correlation_id,
-                           .user_id = r->identity.user_id,
-                           .tenant_id = r->identity.tenant_id,
-                           .roles = r->identity.roles,
-                           .scope = r->identity.scope,
-                           .traceparent = trace_parent(r)};
-    struct err e;
-    size_t n;
-    const char *body = body_text(r->arena, args, &n);
-
-    if (n > (size_t)process_settings.message_max) {
-        respond_problem(r, 413, "the arguments are larger than a message may be", NULL);
-        return;
-    }
-    if (!rpc_call(r->gateway->rpc, r->operation, r->arena, &env, body, n, false, call_done, r, &e))
-        respond_problem(r, e.status, e.text, NULL);
-}
-
-static void serve_operation(struct request *r, const struct match *m)
-{
-    json_t *args, *errors = NULL;
-    struct err e;
-
-    r->operation = m->operation;
-    r->route = m->route->path;
-    if (auth_check(r->gateway->auth, r, &e) || !(args = read_body(r, &e))) {
-        respond_problem(r, e.status, e.text, NULL);
-        return;
-    }
-    add_args(r, m, args);
-    if (validate_args(r->operation, args, &errors, &e)) {
-        respond_problem(r, e.status, e.text, errors);
-        json_decref(errors);
-    } else {
-        call_operation(r, args);
-    }
-    json_decref(args);
-}
+/* ---- requests ---- */
 
 static void serve_path(struct request *r)
 {
@@ -273,7 +147,7 @@ static void serve_path(struct request *r)
 
     routes_match(r->arena, method, http_path(r->http), &m);
     if (m.operation) {
-        serve_operation(r, &m);
+        call_operation(r, &m);
     } else if (!*m.allow) {
         respond_problem(r, 404, "there is nothing at this path", NULL);
     } else if (strcmp(method, "OPTIONS") == 0) {
@@ -326,7 +200,7 @@ static void drain_step(void *arg)
     if (g->closing)
         return;
     if (waited > KEEPALIVE_GRACE_US && httpd_requests(g->httpd) == 0)
-        httpd_close_idle(g->httpd);
+        httpd_close_idle(g->httpd, KEEPALIVE_GRACE_US);
     if (httpd_connections(g->httpd) > 0 && !late) {
         timer_set(g->drain, DRAIN_TICK_MS);
         return;
@@ -334,7 +208,7 @@ static void drain_step(void *arg)
     if (httpd_requests(g->httpd) > 0) {
         log_event(LOG_WARN, "requests given up",
                   LOG_NUM("requests", (long)httpd_requests(g->httpd)));
-        rpc_abandon(g->rpc, "the service is stopping; the outcome is open");
+        rpc_abandon(g->rpc, "the service is stopping");
     }
     g->closing = true;
     rpc_close(g->rpc, all_closed, g);
@@ -392,7 +266,8 @@ static int listen_http(struct gateway *g, struct err *e)
                                   .headers_max = gateway_settings.headers_max,
                                   .connections_max = gateway_settings.connections_max,
                                   .idle_timeout_s = gateway_settings.idle_timeout_s,
-                                  .request_timeout_s = gateway_settings.request_timeout_s};
+                                  .request_timeout_s = gateway_settings.request_timeout_s,
+                                  .stream_output_max = gateway_settings.stream_output_max};
     int inherited = notify_listen_fd(), port;
 
     g->httpd = httpd_new(g->loop, &limits, gateway_handle, g, problem_page);

@@ -16,6 +16,7 @@ struct gateway_settings {
     char *address;
     long port;
     long body_max, headers_max, connections_max, idle_timeout_s, request_timeout_s;
+    long stream_output_max, stream_ping_s;
     char *cors_origins;
     char *internal_key;
     struct token_rules tokens;
@@ -38,6 +39,7 @@ struct gateway {
 /* Who calls: from the verified token. The texts live in the request's arena. */
 struct identity {
     const char *user_id; /* a UUID */
+    const char *subject; /* what it was made from, where that is no UUID, else NULL */
     const char *tenant_id;
     const char *roles;
     const char *scope;
@@ -52,6 +54,8 @@ struct request {
     const char *route;                 /* for metrics: the pattern, never the path */
     char correlation_id[UUID_TEXT];
     struct identity identity;
+    const char *idempotency_key; /* NULL: none was given */
+    bool prefers_async;          /* said by a Prefer header */
     int64_t started_us;
 };
 

@@ -48,6 +48,21 @@ static const char *word(bool well)
     return well ? "healthy" : "unhealthy";
 }
 
+/* What a kind needs beside the broker; a kind that is silent cannot say how that is. */
+static void add_others(json_t *dependencies, const char *kind, const json_t *said)
+{
+    json_t *others = json_object_get(said, "dependencies"), *how;
+    const char *name;
+
+    json_object_foreach (others, name, how)
+        if (!json_object_get(dependencies, name))
+            json_object_set(dependencies, name, how);
+    if (strcmp(kind, "persistence") == 0 && !json_object_get(dependencies, "database"))
+        json_object_set_new(dependencies, "database",
+                            json_pack("{s:s, s:s}", "status", "unhealthy", "error",
+                                      "persistence, which uses it, does not answer"));
+}
+
 /* The seed's shape. Who has the internal key sees which process answered, and its details. */
 static void answer(struct health *h, struct request *r)
 {
@@ -63,6 +78,7 @@ static void answer(struct health *h, struct request *r)
     json_object_foreach (h->kinds, kind, said) {
         json_t *status = json_object_get(said, "status"), *error = json_object_get(said, "error");
 
+        add_others(dependencies, kind, said);
         if (auth_is_internal(r))
             json_object_set(dependencies, kind, said);
         else
@@ -125,7 +141,7 @@ static void kind_answered(void *arg, const struct rpc_result *result, bool last)
     json_t *said = NULL;
     const char *kind;
 
-    if (result->body && !result->problem)
+    if (result->type == RPC_REPLY)
         said = json_loadb(result->body, result->body_len, 0, NULL);
     kind = json_string_value(json_object_get(said, "kind"));
     if (kind)
@@ -151,7 +167,7 @@ static void ask(struct health *h)
     h->answers = json_object();
     env.correlation_id = uuid_v7(id);
     h->call = rpc_call(h->gateway->rpc, operation_find("system.health"), h->arena, &env, "{}", 2,
-                       true, kind_answered, h, &e);
+                       RPC_MANY, kind_answered, h, &e);
     if (!h->call)
         conclude(h);
 }

@@ -76,7 +76,14 @@ static void add_cors(struct request *r)
     if (!allowed)
         return;
     http_add_header(r->http, "Access-Control-Allow-Origin", allowed);
-    http_add_header(r->http, "Access-Control-Expose-Headers", "X-Correlation-ID, Retry-After");
+    http_add_header(r->http, "Access-Control-Expose-Headers",
+                    "X-Correlation-ID, Retry-After, Location, Preference-Applied");
+}
+
+/* With an Idempotency-Key a conflict is most likely with an earlier request under way. */
+static bool may_come_again(const struct request *r, int status)
+{
+    return status == 429 || status == 503 || (status == 409 && r->idempotency_key);
 }
 
 static void add_headers(struct request *r, int status)
@@ -91,7 +98,7 @@ static void add_headers(struct request *r, int status)
     char seconds[16];
     size_t i;
 
-    if (status == 429 || status == 503) {
+    if (may_come_again(r, status)) {
         snprintf(seconds, sizeof(seconds), "%d", RETRY_AFTER_S);
         http_add_header(r->http, "Retry-After", seconds);
     }
@@ -140,9 +147,11 @@ static void account(const struct request *r, int status, const char *error)
 static void answer(struct request *r, int status, const char *content_type, const void *body,
                    size_t n, const char *error)
 {
+    bool empty = status == 204 || status == 304; /* whatever a worker sent */
+
     add_headers(r, status);
     account(r, status, error);
-    http_reply(r->http, status, content_type, body, n);
+    http_reply(r->http, status, empty ? NULL : content_type, body, empty ? 0 : n);
     arena_free(r->arena); /* the request lives in it */
 }
 
@@ -170,8 +179,29 @@ void respond_problem(struct request *r, int status, const char *detail, json_t *
 {
     if (status == 401)
         http_add_header(r->http, "WWW-Authenticate", "Bearer");
-    respond_text(r, status, PROBLEM_TYPE, problem_new(status, detail, r->correlation_id, errors),
-                 detail);
+    respond_details(r, status, problem_new(status, detail, r->correlation_id, errors));
+}
+
+void respond_details(struct request *r, int status, json_t *problem)
+{
+    const char *detail = json_string_value(json_object_get(problem, "detail"));
+
+    respond_text(r, status, PROBLEM_TYPE, problem, arena_strdup(r->arena, detail));
+}
+
+void respond_stream_start(struct request *r, const char *content_type, http_closed *closed,
+                          void *arg)
+{
+    add_headers(r, 200);
+    http_add_header(r->http, "X-Accel-Buffering", "no"); /* to nginx, which else would collect it */
+    http_stream_start(r->http, 200, content_type, closed, arg);
+}
+
+void respond_stream_end(struct request *r, const char *error)
+{
+    account(r, 200, error);
+    http_stream_end(r->http);
+    arena_free(r->arena);
 }
 
 void respond_preflight(struct request *r, const char *allow)
@@ -180,7 +210,8 @@ void respond_preflight(struct request *r, const char *allow)
     if (http_header(r->http, "Origin")) {
         http_add_header(r->http, "Access-Control-Allow-Methods", allow);
         http_add_header(r->http, "Access-Control-Allow-Headers",
-                        "Authorization, Content-Type, X-Tenant-ID, traceparent");
+                        "Authorization, Content-Type, X-Tenant-ID, traceparent, Idempotency-Key, "
+                        "Prefer, Accept, Last-Event-ID");
         http_add_header(r->http, "Access-Control-Max-Age", "600");
     }
     respond(r, 204, NULL, NULL, 0);

@@ -3,7 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
-static const char prefix[] = "/api/chat";
+static const char prefix[] = ROUTES_PREFIX;
 
 static const char *without_prefix(const char *path)
 {

@@ -4,6 +4,8 @@
 
 #include "gateway-shim/gateway.h"
 
+#define ROUTES_PREFIX "/api/chat"
+
 enum { PATH_ARGS_MAX = 4 };
 
 struct match {
@@ -16,7 +18,7 @@ struct match {
     char allow[64]; /* the path's methods; "": there is no such path */
 };
 
-/* The path may bear the prefix /api/chat or none, as behind an API gateway that takes it away. */
+/* The path may bear the prefix or none, as behind an API gateway that takes it away. */
 void routes_match(struct arena *a, const char *method, const char *path, struct match *out);
 
 #endif

@@ -19,6 +19,7 @@ enum {
     WATCH_MS = 1000,           /* how often the queues' consumers are counted */
     REPLY_EXPIRES_MS = 600000, /* a reply queue that nobody consumes is deleted by the broker */
     REPLY_PREFETCH = 0,        /* no acks: a lost answer is noticed by its deadline */
+    PIECES_TIMES = 10, /* how many time-outs a call may last while pieces of its answer come */
 };
 
 static struct metric_family calls_pending = {"rpc_calls_pending", METRIC_GAUGE,
@@ -31,10 +32,10 @@ struct rpc_call {
     TAILQ_ENTRY(rpc_call) link;
     struct rpc *rpc;
     const struct operation *operation;
-    char id[UUID_TEXT]; /* the correlation id */
-    int64_t deadline_us;
-    int64_t publish; /* while its confirm is awaited, else 0 */
-    bool many;
+    char id[UUID_TEXT];             /* the correlation id */
+    int64_t deadline_us, latest_us; /* latest: however many pieces come */
+    int64_t publish;                /* while its confirm is awaited, else 0 */
+    enum rpc_mode mode;
     rpc_done *done;
     void *arg;
 };
@@ -109,9 +110,10 @@ static void finish(struct rpc_call *call, const struct rpc_result *result)
     done(arg, result, true);
 }
 
-static void fail(struct rpc_call *call, int status, const char *why)
+/* open: the message may have been taken. */
+static void fail(struct rpc_call *call, int status, bool open, const char *why)
 {
-    struct rpc_result result = {.status = status, .why = why};
+    struct rpc_result result = {.status = status, .open = open, .why = why};
 
     finish(call, &result);
 }
@@ -125,14 +127,13 @@ static void outcome_known(void *arg, enum mq_outcome outcome)
     case MQ_CONFIRMED:
         return;
     case MQ_RETURNED:
-        fail(call, 501, "no worker of this fleet serves the operation");
+        fail(call, 501, false, "no worker of this fleet serves the operation");
         return;
     case MQ_REFUSED:
-        fail(call, 503, "the operation's queue is full");
+        fail(call, 503, false, "the operation's queue is full");
         return;
     case MQ_LOST:
-        fail(call, 503,
-             "the message broker was lost while it took the request; the outcome is open");
+        fail(call, 503, true, "the message broker was lost while it took the request");
     }
 }
 
@@ -146,7 +147,7 @@ static void sweep(void *arg)
     for (call = TAILQ_FIRST(&rpc->list); call; call = next) {
         next = TAILQ_NEXT(call, link);
         if (call->deadline_us <= now)
-            fail(call, 504, "no answer came in time");
+            fail(call, 504, true, "no answer came in time");
     }
     if (!TAILQ_EMPTY(&rpc->list))
         timer_set(rpc->sweep, SWEEP_MS);
@@ -174,9 +175,17 @@ static int check_served(struct rpc *rpc, const struct operation *op, struct err 
     return 0;
 }
 
+/* Losing one with the broker harms nobody: the client asks again. */
+static bool is_read(const struct operation *op)
+{
+    const struct work_queue *q = op->queue ? work_queue_find(op->queue) : NULL;
+
+    return q && q->reads;
+}
+
 struct rpc_call *rpc_call(struct rpc *rpc, const struct operation *op, struct arena *a,
-                          const struct envelope *env, const char *body, size_t n, bool many,
-                          rpc_done *done, void *arg, struct err *e)
+                          const struct envelope *env, const char *body, size_t n,
+                          enum rpc_mode mode, rpc_done *done, void *arg, struct err *e)
 {
     struct envelope out = *env;
     struct mq_message m;
@@ -188,13 +197,16 @@ struct rpc_call *rpc_call(struct rpc *rpc, const struct operation *op, struct ar
     out.type = op->name;
     out.message_id = env->correlation_id;
     out.reply_to = rpc->reply_queue;
-    out.slip = op->slip;
     out.deadline_ms = clock_wall_ms() + op->timeout_ms;
     envelope_encode(a, &out, process_instance(rpc->process), &m);
     m.exchange = exchange_name(EXCHANGE_RPC);
     m.routing_key = op->name;
     m.body = body;
     m.body_len = n;
+    if (is_read(op)) {
+        m.delivery_mode = MESSAGE_TRANSIENT;
+        m.expiration = arena_printf(a, "%ld", op->timeout_ms);
+    }
     call = mem_alloc(sizeof(*call));
     publish = mq_publish(rpc->publish_channel, &m, true, outcome_known, call, e);
     if (publish < 0) {
@@ -204,10 +216,11 @@ struct rpc_call *rpc_call(struct rpc *rpc, const struct operation *op, struct ar
     call->rpc = rpc;
     call->operation = op;
     call->publish = publish;
-    call->many = many;
+    call->mode = mode;
     call->done = done;
     call->arg = arg;
     call->deadline_us = clock_monotonic_us() + op->timeout_ms * 1000;
+    call->latest_us = call->deadline_us + (PIECES_TIMES - 1) * op->timeout_ms * 1000;
     snprintf(call->id, sizeof(call->id), "%s", env->correlation_id);
     if (TAILQ_EMPTY(&rpc->list))
         timer_set(rpc->sweep, SWEEP_MS);
@@ -219,12 +232,53 @@ struct rpc_call *rpc_call(struct rpc *rpc, const struct operation *op, struct ar
 
 /* ---- answers ---- */
 
+static enum rpc_type type_of(const struct mq_message *m)
+{
+    static const struct {
+        const char *name;
+        enum rpc_type type;
+    } types[] = {{TYPE_DELTA, RPC_DELTA}, {TYPE_ACCEPTED, RPC_ACCEPTED}, {TYPE_ERROR, RPC_ERROR}};
+    size_t i;
+
+    for (i = 0; m->type && i < sizeof(types) / sizeof(types[0]); i++)
+        if (strcmp(m->type, types[i].name) == 0)
+            return types[i].type;
+    return RPC_REPLY;
+}
+
+static struct rpc_result result_of(const struct mq_message *m)
+{
+    struct rpc_result result = {.type = type_of(m),
+                                .body = m->body,
+                                .body_len = m->body_len,
+                                .epoch = mq_table_int(&m->headers, HEADER_EPOCH, 0),
+                                .offset = mq_table_int(&m->headers, HEADER_OFFSET, -1)};
+
+    result.status =
+        (int)mq_table_int(&m->headers, HEADER_STATUS, result.type == RPC_ERROR ? 500 : 200);
+    return result;
+}
+
+/* What comes before the answer may be lost: the answer has it all. Who gets pieces is not kept
+ * waiting in vain, so his time begins anew. */
+static void piece_came(struct rpc_call *call, const struct mq_delivery *d,
+                       const struct rpc_result *result)
+{
+    int64_t deadline = clock_monotonic_us() + call->operation->timeout_ms * 1000;
+
+    if (call->mode != RPC_STREAM)
+        return;
+    call->deadline_us = deadline < call->latest_us ? deadline : call->latest_us;
+    if (!d->oversized)
+        call->done(call->arg, result, false);
+}
+
 static void reply_came(void *arg, const struct mq_delivery *d)
 {
     const struct mq_message *m = d->message;
     struct rpc *rpc = arg;
     struct rpc_call *call = NULL;
-    struct rpc_result result = {.body = m->body, .body_len = m->body_len};
+    struct rpc_result result;
 
     if (m->correlation_id && strlen(m->correlation_id) == UUID_TEXT - 1)
         call = map_get(rpc->calls, m->correlation_id, UUID_TEXT - 1);
@@ -232,13 +286,12 @@ static void reply_came(void *arg, const struct mq_delivery *d)
         metric_add(metric_get(&replies_late, ""), 1);
         return;
     }
-    result.problem = m->type && strcmp(m->type, TYPE_ERROR) == 0;
-    result.status = (int)mq_table_int(&m->headers, HEADER_STATUS, result.problem ? 500 : 200);
-    if (result.status < 200 || result.status > 599 || d->oversized) {
-        fail(call, 502, "a worker's answer cannot be passed on");
-        return;
-    }
-    if (call->many)
+    result = result_of(m);
+    if (result.type == RPC_DELTA || result.type == RPC_ACCEPTED)
+        piece_came(call, d, &result);
+    else if (result.status < 200 || result.status > 599 || d->oversized)
+        fail(call, 502, true, "a worker's answer cannot be passed on");
+    else if (call->mode == RPC_MANY)
         call->done(call->arg, &result, false);
     else
         finish(call, &result);
@@ -363,7 +416,7 @@ void rpc_abandon(struct rpc *rpc, const char *why)
 
     for (call = TAILQ_FIRST(&rpc->list); call; call = next) {
         next = TAILQ_NEXT(call, link);
-        fail(call, 503, why);
+        fail(call, 503, true, why);
     }
 }
 
@@ -372,7 +425,7 @@ static void grace_over(void *arg)
     struct rpc *rpc = arg;
 
     if (!rpc_is_ready(rpc))
-        rpc_abandon(rpc, "the message broker went away; the outcome is open");
+        rpc_abandon(rpc, "the message broker went away");
 }
 
 static void exchanges_declared(void *arg, const struct err *e)
@@ -469,9 +522,9 @@ struct rpc *rpc_new(struct loop *l, struct process *p, loop_cb *ready, void *arg
     }
     process_watch_mq(p, "publish", rpc->publish);
     process_watch_mq(p, "consume", rpc->consume);
-    rpc->publish_channel = mq_channel_new(rpc->publish, true, &publish_events, rpc);
-    rpc->consume_channel = mq_channel_new(rpc->consume, false, &consume_events, rpc);
-    rpc->watch_channel = mq_channel_new(rpc->consume, false, &watch_events, rpc);
+    rpc->publish_channel = mq_channel_new(rpc->publish, MQ_CONFIRMS_EACH, &publish_events, rpc);
+    rpc->consume_channel = mq_channel_new(rpc->consume, MQ_CONFIRMS_NONE, &consume_events, rpc);
+    rpc->watch_channel = mq_channel_new(rpc->consume, MQ_CONFIRMS_NONE, &watch_events, rpc);
     return rpc;
 }
 

@@ -12,15 +12,29 @@
 struct rpc;
 struct rpc_call;
 
+/* What came, by its type property; RPC_NONE: no answer, and why says what happened. */
+enum rpc_type { RPC_NONE, RPC_REPLY, RPC_ERROR, RPC_ACCEPTED, RPC_DELTA };
+
 struct rpc_result {
-    int status;
-    bool problem;     /* the body is problem details */
-    const char *body; /* of the answer; NULL: there is none, and why says what happened */
+    enum rpc_type type;
+    int status;       /* of RPC_NONE, RPC_REPLY, RPC_ERROR */
+    const char *body; /* RPC_ERROR: problem details; NULL with RPC_NONE */
     size_t body_len;
+    int64_t epoch;  /* of a turn's generation; 0: not said */
+    int64_t offset; /* RPC_DELTA: bytes of the epoch's text before it; -1: not said */
     const char *why;
+    bool open; /* RPC_NONE: the message may have been taken, and what it asks for be done */
 };
 
-/* Gets the result; last is false only for calls that want several answers. */
+/* Which answers a call wants, and which of them is the last one. */
+enum rpc_mode {
+    RPC_ONE,    /* the first reply or error */
+    RPC_STREAM, /* accepted and deltas too; a reply or an error is the last one */
+    RPC_MANY,   /* replies and errors, none of them the last one */
+};
+
+/* Gets the result; last is false only for calls that want several answers. The result lives as long
+ * as the call of this function; after the last one the rpc_call is gone. */
 typedef void rpc_done(void *arg, const struct rpc_result *result, bool last);
 
 /* ready is called whenever calls can be made again, after the start and after each loss. */
@@ -33,13 +47,14 @@ size_t rpc_pending(const struct rpc *rpc);
 
 /*
  * Call an operation. env gives the identity, the correlation id (unique, a UUID), the trace; the
- * rest is filled in here. many: several answers may come, until rpc_end() or the deadline. done
- * is called from the loop, never from within. NULL with e when the call cannot be made now (503,
+ * rest is filled in here. RPC_MANY goes on until rpc_end() or the deadline; with RPC_STREAM each
+ * piece puts the deadline off. done is called from
+ * the loop, never from within. NULL with e when the call cannot be made now (503,
  * or 501 where nobody serves it).
  */
 struct rpc_call *rpc_call(struct rpc *rpc, const struct operation *op, struct arena *a,
-                          const struct envelope *env, const char *body, size_t n, bool many,
-                          rpc_done *done, void *arg, struct err *e);
+                          const struct envelope *env, const char *body, size_t n,
+                          enum rpc_mode mode, rpc_done *done, void *arg, struct err *e);
 void rpc_end(struct rpc_call *call); /* no result is wanted any more */
 
 /* End all calls with a 503. */

@@ -112,6 +112,19 @@ static int parse_int(const struct config_key *key, const char *text, long *out)
     return *out < key->min || *out > key->max ? -1 : 0;
 }
 
+/* Digits with a point, and nothing else that strtod() knows: no hexadecimals, no infinity. */
+static int parse_real(const struct config_key *key, const char *text, double *out)
+{
+    char *end;
+
+    if (text[strspn(text, "0123456789.-")])
+        return -1;
+    *out = strtod(text, &end);
+    if (end == text || *end)
+        return -1;
+    return *out < (double)key->min || *out > (double)key->max ? -1 : 0;
+}
+
 static int parse_bool(const char *text, bool *out)
 {
     static const char *const words[] = {"false", "true", "no", "yes", "off", "on", "0", "1"};
@@ -147,6 +160,9 @@ static int wrong(const struct config_key *key, const struct found *f, struct err
     case CONFIG_INT:
         return err_set(e, ERR_FATAL, 500, "%s=%.60s: a whole number from %ld to %ld is wanted",
                        from, shown, key->min, key->max);
+    case CONFIG_REAL:
+        return err_set(e, ERR_FATAL, 500, "%s=%.60s: a number from %ld to %ld is wanted", from,
+                       shown, key->min, key->max);
     case CONFIG_BOOL:
         return err_set(e, ERR_FATAL, 500, "%s=%.60s: true or false is wanted", from, shown);
     case CONFIG_CHOICE:
@@ -168,6 +184,10 @@ static int store(const struct config_key *key, const struct found *f, void *into
     switch (key->type) {
     case CONFIG_INT:
         if (parse_int(key, f->value, (long *)(void *)place))
+            return wrong(key, f, e);
+        return 0;
+    case CONFIG_REAL:
+        if (parse_real(key, f->value, (double *)(void *)place))
             return wrong(key, f, e);
         return 0;
     case CONFIG_BOOL:
@@ -262,7 +282,7 @@ void config_print_help(FILE *out, const struct config_section *sections, size_t 
             fprintf(out, "\n      %s", key->help);
             if (key->choices)
                 fprintf(out, " One of: %s.", key->choices);
-            if (key->type == CONFIG_INT)
+            if (key->type == CONFIG_INT || key->type == CONFIG_REAL)
                 fprintf(out, " %ld to %ld.", key->min, key->max);
             if (!key->fallback)
                 fputs(" Must be set.", out);
@@ -297,6 +317,9 @@ static void print_value(FILE *out, const struct config_key *key, const void *pla
     switch (key->type) {
     case CONFIG_INT:
         fprintf(out, "%s=%ld\n", key->name, *(const long *)place);
+        return;
+    case CONFIG_REAL:
+        fprintf(out, "%s=%.15g\n", key->name, *(const double *)place);
         return;
     case CONFIG_BOOL:
         fprintf(out, "%s=%s\n", key->name, *(const bool *)place ? "true" : "false");

@@ -19,6 +19,7 @@
 enum config_type {
     CONFIG_STRING, /* into a char *; min and max bound its bytes */
     CONFIG_INT,    /* into a long; min and max bound it */
+    CONFIG_REAL,   /* into a double, as in 0.7; min and max bound it */
     CONFIG_BOOL,   /* into a bool; true, false, yes, no, on, off, 1, 0 */
     CONFIG_CHOICE, /* into a char *; one of the words in choices, kept in lower case */
 };

@@ -16,6 +16,8 @@ void text_utf8_mend(char *s);
 
 bool text_starts_with(const char *s, const char *prefix);
 
+void text_lower(char *s); /* ASCII letters, in place */
+
 /* The next item of a comma-separated list, spaces trimmed; *list moves on. NULL at the end.
  * Cuts *list in place. Empty items are passed over. */
 char *text_next_item(char **list);

@@ -129,6 +129,28 @@ char *uuid_v5(const char *name_space, const char *name, char out[UUID_TEXT])
     return format(hash, out);
 }
 
+char *uuid_v7_derived(const char *base, const char *name, char out[UUID_TEXT])
+{
+    unsigned char time[16], b[16];
+
+    uuid_v5(base, name, out);
+    parse(out, b);
+    parse(base, time);
+    memcpy(b, time, 6);
+    b[6] = (unsigned char)(0x70 | (b[6] & 0x0f));
+    return format(b, out);
+}
+
+char *uuid_v7_floor(int64_t ms, char out[UUID_TEXT])
+{
+    unsigned char b[16] = {0};
+    int i;
+
+    for (i = 0; i < 6; i++)
+        b[i] = (unsigned char)(ms >> (40 - 8 * i));
+    return format(b, out);
+}
+
 bool uuid_valid(const char *s)
 {
     int i;

@@ -16,6 +16,14 @@ char *uuid_v7(char out[UUID_TEXT]);
 /* From a namespace (a UUID, or any text: its bytes are hashed) and a name. Returns out. */
 char *uuid_v5(const char *name_space, const char *name, char out[UUID_TEXT]);
 
+/* A version 7 UUID with the time of another one; all else is hashed from it and the name, so that
+ * the same two always give the same. Returns out. */
+char *uuid_v7_derived(const char *base, const char *name, char out[UUID_TEXT]);
+
+/* The lowest of the ids of version 7 of a time, in ms since the epoch: a bound to compare with.
+ * Returns out. */
+char *uuid_v7_floor(int64_t ms, char out[UUID_TEXT]);
+
 /* Is s 8-4-4-4-12 hex digits of any version, in either case? */
 bool uuid_valid(const char *s);
 

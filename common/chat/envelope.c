@@ -35,9 +35,12 @@ void envelope_decode(const struct mq_message *m, struct envelope *out)
     out->scope = header(m, HEADER_SCOPE);
     out->traceparent = header(m, HEADER_TRACE);
     out->slip = header(m, HEADER_SLIP);
+    out->idempotency_key = header(m, HEADER_IDEMPOTENCY);
+    out->subject = header(m, HEADER_SUBJECT);
     out->deadline_ms = mq_table_int(&m->headers, HEADER_DEADLINE, 0);
     out->attempt = number(m, HEADER_ATTEMPT, 1, 1, 1000);
     out->epoch = number(m, HEADER_EPOCH, 0, 0, INT32_MAX);
+    out->deliveries = number(m, "x-delivery-count", 0, 0, INT32_MAX);
     out->version = number(m, HEADER_VERSION, ENVELOPE_VERSION, 0, INT32_MAX);
 }
 
@@ -65,6 +68,8 @@ void envelope_encode(struct arena *a, const struct envelope *env, const char *ap
     put_text(a, out, HEADER_SCOPE, env->scope);
     put_text(a, out, HEADER_TRACE, env->traceparent);
     put_text(a, out, HEADER_SLIP, env->slip);
+    put_text(a, out, HEADER_IDEMPOTENCY, env->idempotency_key);
+    put_text(a, out, HEADER_SUBJECT, env->subject);
     if (env->deadline_ms)
         mq_table_put_int(a, &out->headers, HEADER_DEADLINE, env->deadline_ms);
     if (env->attempt > 1)

@@ -31,10 +31,16 @@ enum { ENVELOPE_VERSION = 1, ENVELOPE_VERSION_OLDEST = 1 };
 #define HEADER_FAILED_BY   "x-failed-by"
 #define HEADER_FIRST_FAIL  "x-first-failed-at"
 #define HEADER_QUEUE       "x-queue"
+#define HEADER_IDEMPOTENCY "x-idempotency-key"
+#define HEADER_OFFSET      "x-offset"
+#define HEADER_SUBJECT     "x-subject"
 
 /* The type property of answers; that of a request is its operation. */
 #define TYPE_REPLY "reply"
 #define TYPE_ERROR "error"
+/* Of what comes before the answer to a caller that asked for a stream. */
+#define TYPE_ACCEPTED "accepted"
+#define TYPE_DELTA    "delta"
 
 enum { MESSAGE_PERSISTENT = 2, MESSAGE_TRANSIENT = 1 };
 
@@ -42,10 +48,13 @@ enum { MESSAGE_PERSISTENT = 2, MESSAGE_TRANSIENT = 1 };
 struct envelope {
     const char *type, *message_id, *correlation_id, *reply_to;
     const char *user_id, *tenant_id, *roles, *scope, *traceparent;
-    const char *slip;    /* the steps left, with a space between */
+    const char *slip; /* the steps left, with a space between */
+    const char *idempotency_key;
+    const char *subject; /* what the user's id was made from, where that is no UUID */
     int64_t deadline_ms; /* since the epoch; 0: none */
     int attempt;         /* 1 is the first */
-    int epoch;
+    int epoch;           /* of the turn's generation; 0: not said */
+    int deliveries;      /* how often the broker delivered it before */
     int version;
 };
 

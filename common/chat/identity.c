@@ -1,19 +1,17 @@
 #include "common/chat/identity.h"
 
-#include <ctype.h>
-
+#include "common/base/text.h"
 #include "common/base/uuid.h"
 
 const char *identity_user_id(struct arena *a, const char *tenant, const char *subject)
 {
-    char name_space[UUID_TEXT], id[UUID_TEXT], *lower, *p;
+    char name_space[UUID_TEXT], id[UUID_TEXT], *lower;
 
     if (!uuid_valid(subject)) {
         uuid_v5("chatfleet tenant", tenant, name_space);
         return arena_strdup(a, uuid_v5(name_space, subject, id));
     }
     lower = arena_strdup(a, subject);
-    for (p = lower; *p; p++)
-        *p = (char)tolower((unsigned char)*p);
+    text_lower(lower);
     return lower;
 }

@@ -49,6 +49,9 @@ struct operation {
     const struct arg *args;     /* ends with a NULL name */
     bool open;                  /* other arguments than these are let through */
     bool write;                 /* false: a read; dropped when its deadline has passed */
+    bool step;                  /* a later step of a turn, not an operation that callers begin */
+    bool personal;              /* needs to know whose it is: x-user-id */
+    bool introduces;            /* a user's first: his token's subject comes along */
     const char *queue;          /* its first queue; NULL: each kind's first queue (system.health) */
     const char *slip;           /* the steps after the first, with a space between; "" for none */
     long timeout_ms;            /* how long a caller waits */
@@ -59,12 +62,16 @@ struct operation {
 extern const struct operation operations[];
 extern const size_t operations_count;
 
+/* The step that ends a turn whose other steps failed; the worker's runtime publishes it. */
+#define OPERATION_TURN_FAIL "turn.fail"
+
 /* NULL: there is none of that name. */
 const struct operation *operation_find(const char *name);
 
 /* Limits that the table refers to; a section of every process's configuration. */
 struct chat_limits {
     long message_length; /* characters */
+    long write_age_days; /* how old a write's message_id may be */
 };
 extern struct chat_limits chat_limits;
 extern const struct config_section chat_limits_section;

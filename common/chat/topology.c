@@ -21,9 +21,23 @@ const struct config_section chat_names_section = {
     "Names on the broker", name_keys, sizeof(name_keys) / sizeof(name_keys[0]), &chat_names};
 
 const struct work_queue work_queues[] = {
-    {"context-builder", "context-builder", true},
+    {"persistence", "persistence", true, false},
+    {"persistence.commit", "persistence", false, false},
+    {"persistence.read", "persistence", false, true},
+    {"context-builder", "context-builder", true, false},
+    {"inference", "inference", true, false},
 };
 const size_t work_queues_count = sizeof(work_queues) / sizeof(work_queues[0]);
+
+const struct work_queue *work_queue_find(const char *name)
+{
+    size_t i;
+
+    for (i = 0; i < work_queues_count; i++)
+        if (strcmp(work_queues[i].name, name) == 0)
+            return &work_queues[i];
+    return NULL;
+}
 
 const struct retry_delay retry_delays[RETRY_DELAYS] = {
     {".retry.1s", 1000}, {".retry.5s", 5000}, {".retry.30s", 30000}, {".retry.5m", 300000}};
@@ -149,10 +163,18 @@ static void plan_queue(struct plan *p, const struct work_queue *q)
 
     mq_table_put_int(p->arena, &s->arguments, "x-delivery-limit", DLQ_DELIVERY_LIMIT);
     add_binding(p, dlq, EXCHANGE_DLX, q->name);
-    s = add_queue(p, q->name);
-    mq_table_put_int(p->arena, &s->arguments, "x-delivery-limit", WORK_DELIVERY_LIMIT);
-    dead_letter_to(p, s, exchange_name(EXCHANGE_DLX), q->name);
-    for (i = 0; i < RETRY_DELAYS; i++) {
+    if (q->reads) {
+        s = add(p, STEP_QUEUE, q->name);
+        mq_table_put_string(p->arena, &s->arguments, "x-queue-type", "classic");
+        mq_table_put_string(p->arena, &s->arguments, "x-dead-letter-exchange",
+                            exchange_name(EXCHANGE_DLX));
+        mq_table_put_string(p->arena, &s->arguments, "x-dead-letter-routing-key", q->name);
+    } else {
+        s = add_queue(p, q->name);
+        mq_table_put_int(p->arena, &s->arguments, "x-delivery-limit", WORK_DELIVERY_LIMIT);
+        dead_letter_to(p, s, exchange_name(EXCHANGE_DLX), q->name);
+    }
+    for (i = 0; i < RETRY_DELAYS && !q->reads; i++) {
         s = add_queue(p, arena_printf(p->arena, "%s%s", q->name, retry_delays[i].suffix));
         mq_table_put_int(p->arena, &s->arguments, "x-message-ttl", retry_delays[i].ms);
         dead_letter_to(p, s, "", q->name);

@@ -35,10 +35,13 @@ struct work_queue {
     const char *name;
     const char *kind; /* of the workers that consume it */
     bool first;       /* of its kind: answers system.health */
+    bool reads;       /* classic, its messages transient: losing one harms nobody */
 };
 
 extern const struct work_queue work_queues[];
 extern const size_t work_queues_count;
+
+const struct work_queue *work_queue_find(const char *name); /* NULL: there is none */
 
 /* Delays of a retry, the shortest first. */
 struct retry_delay {

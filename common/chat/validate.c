@@ -2,19 +2,22 @@
 
 #include <ctype.h>
 #include <errno.h>
+#include <math.h>
 #include <stdarg.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "common/base/mem.h"
 #include "common/base/text.h"
 #include "common/base/uuid.h"
 
-enum { FIELD_ERRORS_MAX = 20 };
+enum { FIELD_ERRORS_MAX = 20, STEP_DEPTH = 16 /* that steps add */ };
+
+static const double real_max = 1e21, real_min = 1e-21; /* beside 0 */
 
 /* Brackets open at once, found before anything recursive sees the text. */
-static int too_deep(const char *text, size_t n)
+static int too_deep(const char *text, size_t n, int max)
 {
     bool in_string = false;
     int depth = 0;
@@ -25,7 +28,7 @@ static int too_deep(const char *text, size_t n)
             i++;
         else if (text[i] == '"')
             in_string = !in_string;
-        else if (!in_string && (text[i] == '{' || text[i] == '[') && ++depth > JSON_DEPTH_MAX)
+        else if (!in_string && (text[i] == '{' || text[i] == '[') && ++depth > max)
             return 1;
         else if (!in_string && (text[i] == '}' || text[i] == ']'))
             depth--;
@@ -33,13 +36,13 @@ static int too_deep(const char *text, size_t n)
     return 0;
 }
 
-json_t *validate_parse(const char *text, size_t n, struct err *e)
+static json_t *parse(const char *text, size_t n, int depth, struct err *e)
 {
     json_error_t at;
     json_t *root;
 
-    if (too_deep(text, n)) {
-        err_set(e, ERR_REJECT, 400, "the JSON is nested deeper than %d levels", JSON_DEPTH_MAX);
+    if (too_deep(text, n, depth)) {
+        err_set(e, ERR_REJECT, 400, "the JSON is nested deeper than %d levels", depth);
         return NULL;
     }
     root = json_loadb(text, n, JSON_REJECT_DUPLICATES, &at);
@@ -54,6 +57,16 @@ json_t *validate_parse(const char *text, size_t n, struct err *e)
         return NULL;
     }
     return root;
+}
+
+json_t *validate_parse(const char *text, size_t n, struct err *e)
+{
+    return parse(text, n, JSON_DEPTH_MAX, e);
+}
+
+json_t *validate_parse_step(const char *text, size_t n, struct err *e)
+{
+    return parse(text, n, JSON_DEPTH_MAX + STEP_DEPTH, e);
 }
 
 static void complain(json_t *errors, const char *field, const char *fmt, ...)
@@ -122,6 +135,33 @@ static void check_integer(json_t *errors, const struct arg *arg, json_t *v)
         complain(errors, arg->name, "must be from %ld to %ld", arg->min, maximum(arg));
 }
 
+/* Is a number within it too large or too small? Its depth is bounded by validate_parse(). */
+static bool has_odd_number(const json_t *v)
+{
+    const char *name;
+    json_t *item;
+    double size;
+    size_t i;
+
+    if (json_is_real(v)) {
+        size = fabs(json_real_value(v));
+        return size > real_max || (size < real_min && size > 0);
+    }
+    json_array_foreach ((json_t *)(uintptr_t)v, i, item)
+        if (has_odd_number(item))
+            return true;
+    json_object_foreach ((json_t *)(uintptr_t)v, name, item)
+        if (has_odd_number(item))
+            return true;
+    return false;
+}
+
+static void check_numbers(json_t *errors, const struct arg *arg, const json_t *v)
+{
+    if (has_odd_number(v))
+        complain(errors, arg->name, "has a number beyond %g or below %g", real_max, real_min);
+}
+
 static void check_arg(json_t *errors, const struct arg *arg, json_t *v)
 {
     if (!v || (json_is_null(v) && !arg->required)) {
@@ -145,12 +185,15 @@ static void check_arg(json_t *errors, const struct arg *arg, json_t *v)
     case ARG_OBJECT:
         if (!json_is_object(v))
             complain(errors, arg->name, "must be an object");
+        else
+            check_numbers(errors, arg, v);
         return;
     case ARG_ARRAY:
         if (!json_is_array(v))
             complain(errors, arg->name, "must be an array");
         else
             check_size(errors, arg, (long)json_array_size(v), "items");
+        check_numbers(errors, arg, v);
     }
 }
 
@@ -184,6 +227,19 @@ int validate_args(const struct operation *op, json_t *args, json_t **errors, str
         return 0;
     }
     return err_set(e, ERR_REJECT, 400, "%s: the arguments are not valid", op->name);
+}
+
+int validate_idempotency_key(const char *key, struct err *e)
+{
+    const char *p;
+
+    for (p = key; *p >= ' ' && *p <= '~'; p++)
+        ;
+    if (*p || p == key || p - key > IDEMPOTENCY_KEY_MAX)
+        return err_set(e, ERR_REJECT, 400,
+                       "an Idempotency-Key has 1 to %d printable ASCII characters",
+                       IDEMPOTENCY_KEY_MAX);
+    return 0;
 }
 
 json_t *validate_from_text(const struct arg *arg, const char *text)

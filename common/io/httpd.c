@@ -31,14 +31,18 @@ enum {
     ACCEPT_PAUSE_MS = 100,
     BACKLOG = 4096,
     ERROR_PAGE_MAX = 4096,
+    STREAM_READ_TIMEOUT_S = 315360000, /* ten years: for libevent "none" is not none (see below) */
+    STREAM_INPUT_MAX = 65536,          /* bytes of further requests taken in behind a stream */
 };
 
 /* A client's connection, as far as evhttp does not know it: evhttp has no hook for a new one. */
 struct connection {
     struct httpd *httpd;
     struct evhttp_connection *evcon;
-    bool busy;             /* a request is with the handler */
-    int64_t reading_since; /* monotonic us of a request's first byte; 0: none came */
+    bool busy;                   /* a request is with the handler */
+    int64_t reading_since;       /* monotonic us of a request's first byte; 0: none came */
+    int64_t idle_since;          /* monotonic us of its last stream's end; 0: none was */
+    struct http_request *stream; /* its answer is being sent piece by piece */
 };
 
 struct httpd {
@@ -54,7 +58,9 @@ struct httpd {
     struct map *connections;    /* struct evhttp_connection * -> struct connection */
     struct bufferevent **fresh; /* accepted in this turn, not yet in connections */
     size_t fresh_count, fresh_room;
-    struct timer *adopt, *sweep, *resume;
+    struct evbuffer *piece; /* of a stream, on its way to evhttp */
+    TAILQ_HEAD(, http_request) doomed;
+    struct timer *adopt, *sweep, *resume, *cut;
 };
 
 struct http_request {
@@ -62,6 +68,12 @@ struct http_request {
     struct evhttp_request *req;
     char *path;
     struct evkeyvalq query;
+    http_closed *closed; /* of a stream, until it is called */
+    void *closed_arg;
+    bool gone;   /* the connection is, or is going */
+    bool doomed; /* in httpd.doomed: to be cut off, nothing more is sent */
+    bool ended;  /* by the handler, while doomed */
+    TAILQ_ENTRY(http_request) doomed_link;
 };
 
 static httpd_error_page *error_page;
@@ -107,15 +119,28 @@ static void pause_accepting(struct httpd *h)
     evconnlistener_disable(h->listener);
 }
 
+static void stream_closed(struct http_request *r, bool slow)
+{
+    http_closed *closed = r->closed;
+
+    r->gone = true;
+    r->closed = NULL;
+    if (closed)
+        closed(r->closed_arg, slow); /* ends the stream: r may be freed */
+}
+
 static void connection_closed(struct evhttp_connection *evcon, void *arg)
 {
     struct connection *c = arg;
     struct httpd *h = c->httpd;
+    struct http_request *stream = c->stream;
 
     map_remove(h->connections, &evcon, sizeof(struct evhttp_connection *));
     free(c);
     if (h->paused && httpd_connections(h) < (size_t)h->config.connections_max)
         timer_set(h->resume, 0);
+    if (stream)
+        stream_closed(stream, false);
 }
 
 /* Bytes came in: when the connection was idle they start a request. */
@@ -200,16 +225,18 @@ static bool is_sending(const struct connection *c)
 static void close_if_idle(void *value, void *arg)
 {
     struct connection *c = value;
+    const int64_t *before = arg;
 
-    (void)arg;
-    if (!c->busy && !c->reading_since && !is_sending(c))
+    if (!c->busy && !c->reading_since && !is_sending(c) && c->idle_since <= *before)
         evhttp_connection_free(c->evcon);
 }
 
-void httpd_close_idle(struct httpd *h)
+void httpd_close_idle(struct httpd *h, int64_t idle_us)
 {
+    int64_t before = clock_monotonic_us() - idle_us;
+
     adopt(h);
-    map_each(h->connections, close_if_idle, NULL);
+    map_each(h->connections, close_if_idle, &before);
 }
 
 /* ---- requests ---- */
@@ -385,6 +412,17 @@ void http_close_after(struct http_request *r)
     http_add_header(r, "Connection", "close");
 }
 
+/* Write what the socket takes. Returns the bytes left; an error shows when the rest is written. */
+static size_t write_out(struct bufferevent *bev)
+{
+    struct evbuffer *output = bufferevent_get_output(bev);
+
+    evbuffer_unfreeze(output, 1); /* a bufferevent guards what it is about to write */
+    evbuffer_write(output, bufferevent_getfd(bev));
+    evbuffer_freeze(output, 1);
+    return evbuffer_get_length(output);
+}
+
 /*
  * Try to write an answer at once. evhttp would first have the kernel watch for writability, which is
  * there nearly always: a turn of the loop and two system calls for nothing. What the socket does
@@ -394,13 +432,16 @@ void http_close_after(struct http_request *r)
 static void write_at_once(struct evhttp_connection *evcon)
 {
     struct bufferevent *bev = evhttp_connection_get_bufferevent(evcon);
-    struct evbuffer *output = bufferevent_get_output(bev);
 
-    evbuffer_unfreeze(output, 1); /* a bufferevent guards what it is about to write */
-    evbuffer_write(output, bufferevent_getfd(bev));
-    evbuffer_freeze(output, 1);
-    if (evbuffer_get_length(output) == 0)
+    if (write_out(bev) == 0)
         bufferevent_trigger(bev, EV_WRITE, 0);
+}
+
+static void free_request(struct http_request *r)
+{
+    evhttp_clear_headers(&r->query);
+    free(r->path);
+    free(r);
 }
 
 void http_reply(struct http_request *r, int status, const char *content_type, const void *body,
@@ -429,9 +470,165 @@ void http_reply(struct http_request *r, int status, const char *content_type, co
     evhttp_send_reply(r->req, status, NULL, NULL); /* frees req, if the client is gone at once */
     if (!later)
         write_at_once(evcon);
-    evhttp_clear_headers(&r->query);
-    free(r->path);
-    free(r);
+    free_request(r);
+}
+
+/* ---- streams ---- */
+
+static struct bufferevent *bufferevent_of(const struct http_request *r)
+{
+    return evhttp_connection_get_bufferevent(evhttp_request_get_connection(r->req));
+}
+
+static void doom(struct http_request *r)
+{
+    r->doomed = true;
+    TAILQ_INSERT_TAIL(&r->httpd->doomed, r, doomed_link);
+    timer_set(r->httpd->cut, 0);
+}
+
+/* End the connection as if it had failed, for evhttp_connection_free() would free the request under
+ * the handler's hands; and by a reset, for what waits is not worth the kernel's memory. */
+static void cut_connection(struct http_request *r)
+{
+    const struct linger reset = {.l_onoff = 1};
+    struct bufferevent *bev = bufferevent_of(r);
+
+    setsockopt(bufferevent_getfd(bev), SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
+    bufferevent_trigger_event(bev, BEV_EVENT_WRITING | BEV_EVENT_ERROR, 0);
+}
+
+static void cut_doomed(void *arg)
+{
+    struct httpd *h = arg;
+    struct http_request *r;
+
+    while ((r = TAILQ_FIRST(&h->doomed))) {
+        struct evhttp_connection *evcon = evhttp_request_get_connection(r->req);
+        bool ended = r->ended;
+
+        TAILQ_REMOVE(&h->doomed, r, doomed_link);
+        r->doomed = false;
+        if (evcon) {
+            find_connection(h, evcon)->stream = NULL;
+            cut_connection(r);
+        }
+        if (ended) {
+            evhttp_send_reply_end(r->req); /* frees it */
+            free_request(r);
+        } else {
+            stream_closed(r, evcon != NULL);
+        }
+    }
+}
+
+/* evhttp_write_buffer(), within evhttp_send_reply_…(), has the kernel watch for writability; as in
+ * write_at_once() that is left out where the socket takes all. */
+static void push(const struct http_request *r)
+{
+    struct bufferevent *bev = bufferevent_of(r);
+
+    if (!r->httpd->handling && write_out(bev) == 0)
+        bufferevent_disable(bev, EV_WRITE);
+}
+
+/*
+ * While a stream lasts evhttp reads on to notice the client's leaving, and leaves in the buffer what
+ * comes: so that is bounded. The read time-out of idle connections would end a silent stream; it
+ * goes by a long one, since none (NULL) does not stop the timer that runs.
+ */
+static void set_stream_mode(const struct http_request *r)
+{
+    const struct timeval read = {.tv_sec = STREAM_READ_TIMEOUT_S};
+    const struct timeval write = {.tv_sec = r->httpd->config.idle_timeout_s};
+    struct bufferevent *bev = bufferevent_of(r);
+
+    bufferevent_set_timeouts(bev, &read, &write);
+    bufferevent_setwatermark(bev, EV_READ, 0, STREAM_INPUT_MAX);
+}
+
+static void end_stream_mode(const struct http_request *r)
+{
+    bufferevent_setwatermark(bufferevent_of(r), EV_READ, 0, 0);
+    evhttp_connection_set_timeout(evhttp_request_get_connection(r->req),
+                                  (int)r->httpd->config.idle_timeout_s);
+}
+
+void http_stream_start(struct http_request *r, int status, const char *content_type,
+                       http_closed *closed, void *arg)
+{
+    struct evhttp_connection *evcon = evhttp_request_get_connection(r->req);
+
+    r->closed = closed;
+    r->closed_arg = arg;
+    if (!evcon) {
+        doom(r);
+        return;
+    }
+    find_connection(r->httpd, evcon)->stream = r;
+    if (r->httpd->draining)
+        http_close_after(r);
+    http_add_header(r, "Content-Type", content_type);
+    /* To a client of 1.0 that wants to keep the connection evhttp would state a length of 0. */
+    if (http_version_minor(r) == 0)
+        evhttp_remove_header(evhttp_request_get_input_headers(r->req), "Connection");
+    evhttp_send_reply_start(r->req, status, NULL);
+    set_stream_mode(r);
+    push(r);
+}
+
+size_t http_stream_waiting(const struct http_request *r)
+{
+    if (r->gone || !evhttp_request_get_connection(r->req))
+        return 0;
+    return evbuffer_get_length(bufferevent_get_output(bufferevent_of(r)));
+}
+
+void http_stream_write(struct http_request *r, const void *data, size_t n)
+{
+    struct httpd *h = r->httpd;
+
+    if (r->gone || r->doomed)
+        return;
+    if (http_stream_waiting(r) > (size_t)h->config.stream_output_max) {
+        log_event(LOG_INFO, "slow client cut off", LOG_STR("remote", http_remote(r)),
+                  LOG_NUM("waiting", (long)http_stream_waiting(r)));
+        doom(r);
+        return;
+    }
+    evbuffer_add(h->piece, data, n);
+    evhttp_send_reply_chunk(r->req, h->piece);
+    evbuffer_drain(h->piece, evbuffer_get_length(h->piece)); /* HEAD takes none */
+    push(r);
+}
+
+void http_stream_end(struct http_request *r)
+{
+    struct httpd *h = r->httpd;
+    struct evhttp_connection *evcon = evhttp_request_get_connection(r->req);
+    bool more;
+
+    h->requests--;
+    if (r->doomed) { /* incomplete: the client must not take it for the whole */
+        r->ended = true;
+        r->closed = NULL;
+        return;
+    }
+    if (evcon && !r->gone) {
+        struct connection *c = find_connection(h, evcon);
+
+        c->busy = false;
+        c->stream = NULL;
+        end_stream_mode(r);
+        c->idle_since = clock_monotonic_us(); /* its head did not say that it would be closed */
+        more = r->req->chunked || http_stream_waiting(r) > 0;
+        evhttp_send_reply_end(r->req); /* frees the connection, if nothing is to be written */
+        if (more && !h->handling)
+            write_at_once(evcon);
+    } else if (!evcon) {
+        evhttp_send_reply_end(r->req); /* only frees it */
+    }                                  /* else the connection frees it */
+    free_request(r);
 }
 
 static const char *unreadable(int status)
@@ -519,8 +716,11 @@ struct httpd *httpd_new(struct loop *l, const struct httpd_config *config, httpd
     h->adopt = timer_new(l, adopt, h);
     h->sweep = timer_new(l, sweep, h);
     h->resume = timer_new(l, resume_accepting, h);
+    h->cut = timer_new(l, cut_doomed, h);
+    h->piece = evbuffer_new();
+    TAILQ_INIT(&h->doomed);
     h->evhttp = evhttp_new(loop_base(l));
-    if (!h->evhttp)
+    if (!h->evhttp || !h->piece)
         abort(); /* out of memory */
     evhttp_set_max_body_size(h->evhttp, config->body_max);
     evhttp_set_max_headers_size(h->evhttp, config->headers_max);
@@ -541,11 +741,14 @@ void httpd_free(struct httpd *h)
     if (!h)
         return;
     adopt(h);
+    cut_doomed(h);
     h->paused = false; /* so that no close wants to accept again */
     evhttp_free(h->evhttp);
     timer_free(h->adopt);
     timer_free(h->sweep);
     timer_free(h->resume);
+    timer_free(h->cut);
+    evbuffer_free(h->piece);
     map_free(h->connections);
     free(h->fresh);
     free(h);

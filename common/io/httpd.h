@@ -23,9 +23,11 @@ struct httpd_config {
     long connections_max;   /* more wait in the kernel's queue */
     long idle_timeout_s;    /* a connection without a request */
     long request_timeout_s; /* from the first byte of a request to its last */
+    long stream_output_max; /* bytes of a stream that may wait for its client to read them */
 };
 
-/* Calls with a complete request, which must be answered, now or later, by http_reply(). */
+/* Calls with a complete request, which must be answered, now or later, by http_reply() or by a
+ * stream. */
 typedef void httpd_handler(void *arg, struct http_request *r);
 
 /* Makes the body and the type of an answer to what is no readable request at all. */
@@ -48,8 +50,9 @@ void httpd_accept(struct httpd *h);
 /* Take no new connections and close each one after its next answer. The socket's queue stays for
  * those who share it. */
 void httpd_drain(struct httpd *h);
-/* Close the connections that wait for a request; those with one under way stay. */
-void httpd_close_idle(struct httpd *h);
+/* Close the connections that wait for a request; those with one under way stay, and those whose last
+ * stream ended less than idle_us ago. */
+void httpd_close_idle(struct httpd *h, int64_t idle_us);
 
 size_t httpd_connections(const struct httpd *h);
 size_t httpd_requests(const struct httpd *h); /* given to the handler and not answered yet */
@@ -74,5 +77,23 @@ void http_close_after(struct http_request *r);
 /* Send the answer and free the request. A HEAD request gets the length without the body. */
 void http_reply(struct http_request *r, int status, const char *content_type, const void *body,
                 size_t n);
+
+/* ---- streams: answers sent piece by piece, chunked to HTTP/1.1, ended by the connection's end to
+ * HTTP/1.0. They count as requests until their end. ---- */
+
+/* The client is gone, or (slow) is cut off. Called from the loop, at most once, never from within a
+ * call of ours; http_stream_end() is still to be called. */
+typedef void http_closed(void *arg, bool slow);
+
+/* Send the head of the answer. From now on the client's leaving is noticed (also one that only
+ * closes its sending side: the two look the same), and the idle time-out does not count. */
+void http_stream_start(struct http_request *r, int status, const char *content_type,
+                       http_closed *closed, void *arg);
+/* Send a piece. A client that has more than stream_output_max bytes waiting by now is cut off in
+ * the next turn of the loop. Nothing is sent to one that is gone. */
+void http_stream_write(struct http_request *r, const void *data, size_t n);
+size_t http_stream_waiting(const struct http_request *r); /* bytes that the socket did not take */
+/* The answer is complete. Frees the request. */
+void http_stream_end(struct http_request *r);
 
 #endif

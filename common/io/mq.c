@@ -54,6 +54,7 @@ static void flush(void *arg)
 
     if (!m->bev || m->out.len == 0)
         return;
+    mq_channels_put_barriers(m);
     m->wrote_since_beat = true;
     output = bufferevent_get_output(m->bev);
     if (!m->ssl && evbuffer_get_length(output) == 0) {
@@ -273,6 +274,8 @@ static int handshake(struct mq *m, const struct codec_in *in, struct err *e)
 static void set_blocked(struct mq *m, bool blocked, const char *why)
 {
     m->blocked = blocked;
+    if (!blocked)
+        m->unblocked_us = clock_monotonic_us();
     log_event(LOG_WARN, blocked ? "broker blocked" : "broker unblocked",
               LOG_STR("connection", m->name), LOG_STR("reason", why));
     if (m->events.blocked)

@@ -67,8 +67,18 @@ struct mq_channel_events {
     void (*closed)(void *arg, struct mq_channel *ch, const struct err *why);
 };
 
-struct mq_channel *mq_channel_new(struct mq *m, bool confirms, const struct mq_channel_events *ev,
-                                  void *arg);
+/* How the outcome of a publish becomes known. */
+enum mq_confirms {
+    MQ_CONFIRMS_NONE,
+    MQ_CONFIRMS_EACH, /* the broker confirms each message when its queues have it safe */
+    /* A synchronous method follows the messages, one at a time; its answer says that the broker
+     * has routed all before it. As good as a confirm for transient messages to a classic queue, and
+     * much cheaper. MQ_REFUSED does not occur: a full queue drops the message. */
+    MQ_CONFIRMS_BARRIER,
+};
+
+struct mq_channel *mq_channel_new(struct mq *m, enum mq_confirms confirms,
+                                  const struct mq_channel_events *ev, void *arg);
 bool mq_channel_is_open(const struct mq_channel *ch);
 
 /* Counts how often the channel was opened: a delivery can only be acked on the same count. */

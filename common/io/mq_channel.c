@@ -12,7 +12,7 @@ enum { REOPEN_MS = 500 };
 /* A synchronous method that waits for its answer. */
 struct request {
     struct request *next;
-    int64_t asked_us; /* monotonic */
+    int64_t asked_us; /* or answered the one before it; monotonic */
     mq_reply_cb *cb;
     void *arg;
 };
@@ -44,7 +44,7 @@ struct mq_channel {
     struct mq_channel *next;
     struct mq *mq;
     uint16_t number;
-    bool confirms;
+    enum mq_confirms confirms;
     struct mq_channel_events events;
     void *arg;
     enum channel_state state;
@@ -60,7 +60,8 @@ struct mq_channel {
     struct pending *pending;
     size_t pending_room; /* a power of two */
     uint64_t first, last;
-    int64_t base; /* what mq_publish() returned before this epoch */
+    int64_t base;     /* what mq_publish() returned before this epoch */
+    uint64_t barrier; /* the last publish before the barrier under way; 0: there is none */
 
     /* Acks: which of the deliveries floor+1..delivered may be told as "all up to here". */
     char *settled; /* ring of: 0 open, 'a' ack to be sent, '-' nothing to send */
@@ -105,6 +106,8 @@ bool mq_channels_overdue(const struct mq *m, long ms)
     int64_t since = clock_monotonic_us() - (int64_t)ms * 1000;
     const struct mq_channel *ch;
 
+    if (m->unblocked_us >= since) /* it could not answer before */
+        return false;
     for (ch = m->channels; ch; ch = ch->next)
         if (ch->requests && ch->requests->asked_us < since)
             return true;
@@ -131,6 +134,8 @@ static void answer(struct mq_channel *ch, const struct mq_reply *reply, const st
     ch->requests = r->next;
     if (!ch->requests)
         ch->requests_end = &ch->requests;
+    else /* a long list of declarations is slow, not dead, while each is answered */
+        ch->requests->asked_us = clock_monotonic_us();
     if (r->cb)
         r->cb(r->arg, reply, e);
     free(r);
@@ -412,7 +417,7 @@ int64_t mq_publish(struct mq_channel *ch, const struct mq_message *msg, bool man
     if (codec_put_publish(m->codec, &m->out, ch->number, msg, mandatory, e))
         return -1;
     mq_flush_later(m);
-    if (!ch->confirms) {
+    if (ch->confirms == MQ_CONFIRMS_NONE) {
         ch->first = ++ch->last + 1;
         return ch->base + (int64_t)ch->last;
     }
@@ -445,18 +450,63 @@ static void settle(struct mq_channel *ch, uint64_t tag, enum mq_outcome outcome)
         cb(p->arg, p->returned ? MQ_RETURNED : outcome);
 }
 
-static int confirmed(struct mq_channel *ch, const struct codec_in *in, struct err *e)
+static void settle_range(struct mq_channel *ch, uint64_t from, uint64_t upto,
+                         enum mq_outcome outcome)
 {
-    enum mq_outcome outcome = in->kind == CODEC_ACK ? MQ_CONFIRMED : MQ_REFUSED;
-    uint64_t upto = in->tag ? in->tag : ch->last, tag;
+    uint64_t tag;
 
-    if (!ch->confirms || upto > ch->last)
-        return err_set(e, ERR_RETRY, 503, "the broker confirmed what was never published");
-    for (tag = in->flag ? ch->first : upto; tag >= ch->first && tag <= upto; tag++)
+    for (tag = from; tag >= ch->first && tag <= upto; tag++)
         settle(ch, tag, outcome);
     while (ch->first <= ch->last && pending_at(ch, ch->first)->done)
         ch->first++;
+}
+
+static int confirmed(struct mq_channel *ch, const struct codec_in *in, struct err *e)
+{
+    enum mq_outcome outcome = in->kind == CODEC_ACK ? MQ_CONFIRMED : MQ_REFUSED;
+    uint64_t upto = in->tag ? in->tag : ch->last;
+
+    if (ch->confirms != MQ_CONFIRMS_EACH || upto > ch->last)
+        return err_set(e, ERR_RETRY, 503, "the broker confirmed what was never published");
+    settle_range(ch, in->flag ? ch->first : upto, upto, outcome);
     return 0;
+}
+
+/* ---- barriers ---- */
+
+static void put_barrier(struct mq_channel *ch);
+
+static void barrier_answered(void *arg, const struct mq_reply *reply, const struct err *e)
+{
+    struct mq_channel *ch = arg;
+    uint64_t upto = ch->barrier;
+
+    (void)reply;
+    ch->barrier = 0;
+    if (e) /* the channel is gone, and tells its publishes so */
+        return;
+    settle_range(ch, ch->first, upto, MQ_CONFIRMED);
+    if (mq_unconfirmed(ch) > 0 && !ch->barrier)
+        put_barrier(ch);
+}
+
+/* Any synchronous method would do; the prefetch of a channel that consumes nothing harms nobody. */
+static void put_barrier(struct mq_channel *ch)
+{
+    ch->barrier = ch->last;
+    codec_put_qos(ch->mq->codec, &ch->mq->out, ch->number, 0);
+    expect(ch, barrier_answered, ch);
+}
+
+/* One at a time: those who come meanwhile share the next. */
+void mq_channels_put_barriers(struct mq *m)
+{
+    struct mq_channel *ch;
+
+    for (ch = m->channels; ch; ch = ch->next)
+        if (ch->confirms == MQ_CONFIRMS_BARRIER && !ch->barrier && mq_unconfirmed(ch) > 0 &&
+            mq_channel_is_open(ch))
+            put_barrier(ch);
 }
 
 static void came_back(struct mq_channel *ch, const struct codec_in *in)
@@ -484,7 +534,7 @@ static void opened(void *arg, const struct mq_reply *reply, const struct err *e)
         return; /* the loss of the channel is told elsewhere */
     ch->state = CHANNEL_OPEN;
     ch->epoch++;
-    if (ch->confirms) {
+    if (ch->confirms == MQ_CONFIRMS_EACH) {
         codec_put_confirm_select(ch->mq->codec, &ch->mq->out, ch->number);
         expect(ch, NULL, NULL);
     }
@@ -534,8 +584,8 @@ static void shut(struct mq_channel *ch, const struct err *why)
         ch->events.closed(ch->arg, ch, why);
 }
 
-struct mq_channel *mq_channel_new(struct mq *m, bool confirms, const struct mq_channel_events *ev,
-                                  void *arg)
+struct mq_channel *mq_channel_new(struct mq *m, enum mq_confirms confirms,
+                                  const struct mq_channel_events *ev, void *arg)
 {
     struct mq_channel *ch = mem_alloc(sizeof(*ch));
 

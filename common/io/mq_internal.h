@@ -39,7 +39,7 @@ struct mq {
     bool read_since_beat, wrote_since_beat;
     bool blocked;
     unsigned failures; /* attempts since it was last up for a while */
-    int64_t up_since_us;
+    int64_t up_since_us, unblocked_us;
     unsigned long connections;
     char version[32]; /* of the broker */
     loop_cb *closed;
@@ -54,7 +54,8 @@ void mq_flush_later(struct mq *m);
 
 /* The channels, for mq.c. */
 void mq_channels_up(struct mq *m);
-void mq_channels_send_acks(struct mq *m); /* those of this turn of the loop */
+void mq_channels_send_acks(struct mq *m);    /* those of this turn of the loop */
+void mq_channels_put_barriers(struct mq *m); /* behind the publishes of this turn */
 void mq_channels_down(struct mq *m, const struct err *why);
 /* Has a synchronous method waited longer than this for its answer? */
 bool mq_channels_overdue(const struct mq *m, long ms);

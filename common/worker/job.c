@@ -1,12 +1,21 @@
 #include "common/worker/worker_internal.h"
 
-#include <stdlib.h>
+#include <stdarg.h>
+#include <stdio.h>
 #include <string.h>
 #include <strings.h>
 
 #include "common/base/clock.h"
-#include "common/base/log.h"
+#include "common/base/text.h"
+#include "common/base/uuid.h"
+#include "common/chat/identity.h"
 #include "common/chat/validate.h"
+
+enum {
+    WRITE_AHEAD_MS = 5 * 60 * 1000, /* how far the caller's clock may be ahead */
+    DAY_MS = 24 * 60 * 60 * 1000,
+    TENANT_MAX_BYTES = 64,
+};
 
 static const struct worker_operation *find_handler(const struct worker_kind *kind, const char *name)
 {
@@ -38,20 +47,78 @@ void job_reply(struct job *job, int status, json_t *body)
     settle_reply(job, status, body);
 }
 
-void job_forward(struct job *job, json_t *body)
+int job_epoch(const struct job *job)
 {
-    const char *slip = job->envelope.slip, *space;
+    int64_t begun = job->envelope.epoch ? job->envelope.epoch : 1;
+
+    begun += job->envelope.deliveries;
+    return begun < INT32_MAX ? (int)begun : INT32_MAX - 1; /* one may be added */
+}
+
+void job_notice(struct job *job, const char *type, json_t *body)
+{
+    settle_notice(job, type, body, 0, 0);
+}
+
+void job_delta(struct job *job, int epoch, size_t offset, const char *text, size_t n)
+{
+    settle_notice(job, TYPE_DELTA, json_pack("{s:s%}", "text", text, n), epoch, (int64_t)offset);
+}
+
+void job_event(struct job *job, const char *type, const char *subject, json_t *data)
+{
+    settle_event(job, type, subject, data);
+}
+
+void job_refuse(struct job *job, int status, json_t *problem)
+{
+    settle_problem(job, status, problem);
+}
+
+/* The steps left. Those of an operation that callers begin are its own, whatever they say. */
+static const char *steps_left(const struct job *job)
+{
+    if (job->operation->step)
+        return job->envelope.slip;
+    return *job->operation->slip ? job->operation->slip : NULL;
+}
+
+static void forward(struct job *job, json_t *body, json_t *answer)
+{
+    const char *slip = steps_left(job), *space;
 
     if (!slip) {
+        json_decref(answer);
         settle_reply(job, 200, body);
         return;
     }
     space = strchr(slip, ' ');
     if (space)
         settle_forward(job, arena_strndup(job->arena, slip, (size_t)(space - slip)), space + 1,
-                       body);
+                       body, answer);
     else
-        settle_forward(job, slip, NULL, body);
+        settle_forward(job, slip, NULL, body, answer);
+}
+
+void job_forward(struct job *job, json_t *body)
+{
+    forward(job, body, NULL);
+}
+
+void job_accept(struct job *job, json_t *answer, json_t *body)
+{
+    forward(job, body, answer);
+}
+
+void job_reject(struct job *job, int status, const char *fmt, ...)
+{
+    struct err e = {.kind = ERR_REJECT, .status = status};
+    va_list ap;
+
+    va_start(ap, fmt);
+    vsnprintf(e.text, sizeof(e.text), fmt, ap);
+    va_end(ap);
+    job_fail(job, &e);
 }
 
 void job_fail(struct job *job, const struct err *e)
@@ -68,6 +135,17 @@ static int check_reply_to(struct envelope *env, struct err *e)
     return err_set(e, ERR_REJECT, 400, "reply_to names a queue of the fleet");
 }
 
+/* A turn whose step nobody serves (an older worker, say) ends all the same, so its body is read. */
+static int not_served(struct job *job, struct err *e)
+{
+    struct err ignored;
+
+    if (job->operation && job->operation->step)
+        job->body = validate_parse_step(job->message.body, job->message.body_len, &ignored);
+    return err_set(e, ERR_FATAL, 404, "no operation %.100s is served at queue %s",
+                   job->envelope.type, job->from->queue->name);
+}
+
 /* What must be right before the body is looked at. */
 static int check_envelope(struct job *job, struct err *e)
 {
@@ -80,17 +158,47 @@ static int check_envelope(struct job *job, struct err *e)
     job->operation = operation_find(env->type);
     job->handler = find_handler(from->worker->kind, env->type);
     if (!job->operation || !job->handler)
-        return err_set(e, ERR_FATAL, 404, "no operation %.100s is served at queue %s", env->type,
-                       from->queue->name);
+        return not_served(job, e);
     if (encoding && *encoding && strcasecmp(encoding, "utf-8") != 0 &&
         strcasecmp(encoding, "identity") != 0)
         return err_set(e, ERR_FATAL, 415, "the body's encoding %.60s is not known", encoding);
     return 0;
 }
 
+/* Whose it is, and that doing it twice can be told from doing two things. */
+static int check_identity(struct job *job, struct err *e)
+{
+    const struct operation *op = job->operation;
+    struct envelope *env = &job->envelope;
+    int64_t now = clock_wall_ms(), made;
+
+    if (!env->tenant_id)
+        env->tenant_id = TENANT_DEFAULT;
+    if (op->personal && !uuid_valid(env->user_id))
+        return err_set(e, ERR_REJECT, 401, "x-user-id must be the UUID of a user");
+    if (text_utf8_length(env->tenant_id, strlen(env->tenant_id)) < 0 ||
+        strlen(env->tenant_id) > TENANT_MAX_BYTES)
+        return err_set(e, ERR_REJECT, 400, "x-tenant-id must be text of at most %d bytes",
+                       TENANT_MAX_BYTES);
+    if (env->idempotency_key && validate_idempotency_key(env->idempotency_key, e))
+        return -1;
+    if (!op->write || op->step)
+        return 0;
+    made = uuid_time_ms(env->message_id);
+    if (made < 0)
+        return err_set(e, ERR_REJECT, 400, "the message_id of a write must be a UUID of version 7");
+    if (made > now + WRITE_AHEAD_MS || made < now - chat_limits.write_age_days * DAY_MS)
+        return err_set(e, ERR_REJECT, 400,
+                       "the message_id's time must be at most %ld days ago and 5 minutes ahead",
+                       chat_limits.write_age_days);
+    return 0;
+}
+
 static int read_body(struct job *job, json_t **errors, struct err *e)
 {
-    job->body = validate_parse(job->message.body, job->message.body_len, e);
+    job->body = job->operation->step
+                    ? validate_parse_step(job->message.body, job->message.body_len, e)
+                    : validate_parse(job->message.body, job->message.body_len, e);
     if (!job->body) {
         e->kind = ERR_FATAL; /* not wrong arguments, but no message at all */
         return -1;
@@ -172,7 +280,8 @@ void job_start(struct worker *w, struct subscription *from, const struct mq_deli
         settle_hold(job);
         return;
     }
-    if (misdirected || check_envelope(job, &e) || read_body(job, &errors, &e)) {
+    if (misdirected || check_envelope(job, &e) || read_body(job, &errors, &e) ||
+        check_identity(job, &e)) {
         settle_failure(job, &e, errors);
         json_decref(errors);
         return;
@@ -193,5 +302,6 @@ void job_free(struct job *job)
     if (job->stalled)
         TAILQ_REMOVE(&w->stalled, job, stalled_link);
     json_decref(job->body);
+    json_decref(job->handed_on);
     arena_free(job->arena);
 }

@@ -10,13 +10,14 @@
 
 #include "common/base/clock.h"
 #include "common/base/log.h"
+#include "common/base/text.h"
 #include "common/base/uuid.h"
 #include "common/chat/body.h"
 #include "common/chat/problem.h"
 
 enum {
     STALLED_RETRY_MS = 500,
-    REPLY_LOSSES_MAX = 3, /* a reply that the broker's connection does not survive is given up */
+    REPLY_LOSSES_MAX = 3, /* a direct reply that the connection does not survive is given up */
 };
 
 static struct metric_family job_duration = {"worker_job_duration_seconds", METRIC_HISTOGRAM,
@@ -52,7 +53,7 @@ static void count(const struct job *job, double seconds)
 static enum log_level level_of(const struct job *job)
 {
     if (job->failed)
-        return LOG_WARN;
+        return job->why.kind == ERR_REJECT ? LOG_INFO : LOG_WARN;
     return job->operation && !job->operation->write ? LOG_DEBUG : LOG_INFO;
 }
 
@@ -127,6 +128,21 @@ static void stall(struct job *job)
 
 static void dead_letter(struct job *job, const struct err *e);
 
+/* Others take the place of the outputs; of those under way nothing is to be heard any more. */
+static void drop_outputs(struct job *job)
+{
+    struct worker *w = job->worker;
+    size_t i;
+
+    for (i = 0; i < job->outputs_count; i++) {
+        struct output *o = &job->outputs[i];
+
+        if (o->publish)
+            mq_forget(o->class == OUTPUT_REPLY ? w->reply_channel : w->publish_channel, o->publish);
+    }
+    job->outputs_count = 0;
+}
+
 /* The answer does not reach the caller, whose deadline will tell him. */
 static void give_up_reply(struct output *o, const char *reason)
 {
@@ -150,16 +166,27 @@ static void returned(struct output *o)
     struct job *job = o->job;
     struct err e;
 
+    if (o->class == OUTPUT_STEP && strcmp(o->message.type, OPERATION_TURN_FAIL) == 0) {
+        log_event(LOG_ERROR, "no queue takes the end of a turn",
+                  LOG_STR("message_id", job->envelope.message_id));
+        o->done = true;
+        end_when_done(job);
+        return;
+    }
     switch (o->class) {
     case OUTPUT_REPLY:
         give_up_reply(o, "reason=\"caller gone\"");
+        end_when_done(job);
+        return;
+    case OUTPUT_EVENT: /* nobody listens */
+        o->done = true;
         end_when_done(job);
         return;
     case OUTPUT_STEP:
     case OUTPUT_RETRY:
         err_set(&e, ERR_FATAL, 501, "no queue takes %.60s at %.60s", o->message.type,
                 *o->message.exchange ? o->message.exchange : o->message.routing_key);
-        job->outputs_count = 0;
+        drop_outputs(job);
         dead_letter(job, &e);
         return;
     case OUTPUT_DEAD_LETTER:
@@ -178,7 +205,7 @@ static void outcome_known(void *arg, enum mq_outcome outcome)
     struct job *job = o->job;
     bool is_reply = o->class == OUTPUT_REPLY;
     /* Only such an address, when forged, ends the connection; others are innocent beside it. */
-    bool direct = is_reply && strncmp(o->message.routing_key, "amq.rabbitmq.reply-to", 21) == 0;
+    bool direct = is_reply && text_starts_with(o->message.routing_key, "amq.rabbitmq.reply-to");
 
     o->publish = 0;
     o->losses += outcome == MQ_LOST;
@@ -226,7 +253,8 @@ static void publish_outputs(struct job *job)
 
         if (o->done || o->publish)
             continue;
-        n = mq_publish(w->publish_channel, &o->message, true, outcome_known, o, &e);
+        n = mq_publish(o->class == OUTPUT_REPLY ? w->reply_channel : w->publish_channel,
+                       &o->message, o->class != OUTPUT_EVENT, outcome_known, o, &e);
         if (n > 0) {
             o->publish = n;
         } else if (e.kind == ERR_RETRY) {
@@ -247,7 +275,9 @@ void settle_stalled(struct worker *w)
     TAILQ_FOREACH (job, &w->stalled, stalled_link)
         n++;
     /* Whose turn comes again goes to the end of the list. */
-    for (; n > 0 && mq_can_publish(w->publish) && mq_channel_is_open(w->publish_channel); n--) {
+    for (; n > 0 && mq_can_publish(w->publish) && mq_channel_is_open(w->publish_channel) &&
+           mq_channel_is_open(w->reply_channel);
+         n--) {
         job = TAILQ_FIRST(&w->stalled);
         TAILQ_REMOVE(&w->stalled, job, stalled_link);
         job->stalled = false;
@@ -257,6 +287,77 @@ void settle_stalled(struct worker *w)
 }
 
 /* ---- what becomes of a job ---- */
+
+/* A message to the caller, whose body is still to be set. */
+static void address_to_caller(struct job *job, struct arena *a, struct mq_message *m,
+                              const char *type)
+{
+    const struct envelope *in = &job->envelope;
+
+    m->exchange = "";
+    m->routing_key = in->reply_to;
+    m->type = type;
+    m->content_type = "application/json";
+    m->delivery_mode = MESSAGE_TRANSIENT;
+    m->correlation_id = in->correlation_id;
+    m->app_id = process_instance(job->worker->process);
+    mq_table_put_int(a, &m->headers, HEADER_VERSION, ENVELOPE_VERSION);
+    if (in->traceparent)
+        mq_table_put_string(a, &m->headers, HEADER_TRACE, in->traceparent);
+}
+
+/* Not confirmed, and not tried again: the final answer holds all of it. */
+void settle_notice(struct job *job, const char *type, json_t *body, int epoch, int64_t offset)
+{
+    struct mq_message m = {0};
+    struct arena *a = arena_new(); /* there may be many in a job's life */
+    struct err e;
+
+    if (job->envelope.reply_to && body) {
+        address_to_caller(job, a, &m, type);
+        if (epoch) {
+            mq_table_put_int(a, &m.headers, HEADER_EPOCH, epoch);
+            mq_table_put_int(a, &m.headers, HEADER_OFFSET, offset);
+        }
+        m.body = body_text(a, body, &m.body_len);
+        mq_publish(job->worker->reply_channel, &m, false, NULL, NULL, &e);
+    }
+    json_decref(body);
+    arena_free(a);
+}
+
+/* A CloudEvent in binary mode (the AMQP binding's headers, which RabbitMQ hands on as they are). */
+void settle_event(struct job *job, const char *type, const char *subject, json_t *data)
+{
+    struct mq_message *m;
+    char *time = arena_alloc(job->arena, CLOCK_ISO_SIZE);
+
+    if (job->outputs_count == EVENTS_MAX) {
+        json_decref(data);
+        return;
+    }
+    m = add_output(job, OUTPUT_EVENT);
+    m->exchange = exchange_name(EXCHANGE_EVENTS);
+    m->routing_key = m->type = type;
+    m->content_type = "application/json";
+    m->delivery_mode = MESSAGE_PERSISTENT;
+    m->message_id = derived_id(job, type);
+    m->correlation_id = job->envelope.correlation_id;
+    m->app_id = process_instance(job->worker->process);
+    m->timestamp = (uint64_t)(clock_wall_ms() / 1000);
+    mq_table_put_string(job->arena, &m->headers, "cloudEvents:specversion", "1.0");
+    mq_table_put_string(job->arena, &m->headers, "cloudEvents:id", m->message_id);
+    mq_table_put_string(job->arena, &m->headers, "cloudEvents:source", "/chatfleet");
+    mq_table_put_string(job->arena, &m->headers, "cloudEvents:type", type);
+    mq_table_put_string(job->arena, &m->headers, "cloudEvents:subject", subject);
+    mq_table_put_string(job->arena, &m->headers, "cloudEvents:time",
+                        clock_iso(clock_wall_ms(), time));
+    if (job->envelope.tenant_id)
+        mq_table_put_string(job->arena, &m->headers, HEADER_TENANT, job->envelope.tenant_id);
+    if (job->envelope.user_id)
+        mq_table_put_string(job->arena, &m->headers, HEADER_USER, job->envelope.user_id);
+    set_body(job, m, data);
+}
 
 /* An answer with the caller's correlation id. Nothing when nobody asked for one. */
 static void add_answer(struct job *job, const char *type, int status, json_t *body)
@@ -269,26 +370,60 @@ static void add_answer(struct job *job, const char *type, int status, json_t *bo
         return;
     }
     m = add_output(job, OUTPUT_REPLY);
-    m->exchange = "";
-    m->routing_key = in->reply_to;
-    m->type = type;
-    m->content_type = "application/json";
-    m->delivery_mode = MESSAGE_TRANSIENT;
+    address_to_caller(job, job->arena, m, type);
     m->message_id = derived_id(job, type);
-    m->correlation_id = in->correlation_id;
-    m->app_id = process_instance(job->worker->process);
     m->timestamp = (uint64_t)(clock_wall_ms() / 1000);
     mq_table_put_int(job->arena, &m->headers, HEADER_STATUS, status);
-    mq_table_put_int(job->arena, &m->headers, HEADER_VERSION, ENVELOPE_VERSION);
-    if (in->traceparent)
-        mq_table_put_string(job->arena, &m->headers, HEADER_TRACE, in->traceparent);
     set_body(job, m, body);
 }
 
+/* A message with the input's identity and caller to the queue of an operation. */
+static struct mq_message *add_step(struct job *job, const char *operation, const char *slip,
+                                   const char *reply_to, json_t *body)
+{
+    struct envelope out = job->envelope;
+    struct mq_message *m = add_output(job, OUTPUT_STEP);
+
+    out.type = operation;
+    out.slip = slip;
+    out.attempt = 1;
+    out.epoch = 0;
+    out.reply_to = reply_to;
+    out.idempotency_key = out.subject = NULL; /* for the first step only */
+    out.message_id = derived_id(job, operation);
+    envelope_encode(job->arena, &out, process_instance(job->worker->process), m);
+    m->exchange = exchange_name(EXCHANGE_RPC);
+    m->routing_key = operation;
+    set_body(job, m, body);
+    return m;
+}
+
+/* What a turn's step was given, or what it hands on, if the turn is to end because it fails. */
+static json_t *failed_step(const struct job *job)
+{
+    if (!job->operation || strcmp(job->operation->name, OPERATION_TURN_FAIL) == 0)
+        return NULL;
+    if (job->handed_on)
+        return job->handed_on;
+    return job->operation->step && json_object_get(job->body, "turn") ? job->body : NULL;
+}
+
+/* The caller is told of the failure: by an answer, or by the end of the turn. */
 static void add_problem(struct job *job, const struct err *e, json_t *errors)
 {
-    add_answer(job, TYPE_ERROR, e->status,
-               problem_new(e->status, e->text, job->envelope.correlation_id, errors));
+    json_t *problem = problem_new(e->status, e->text, job->envelope.correlation_id, errors);
+    json_t *step = failed_step(job), *turn, *body;
+
+    if (!step) {
+        add_answer(job, TYPE_ERROR, e->status, problem);
+        return;
+    }
+    turn = json_object_get(step, "turn");
+    json_object_set(problem, "turn_id", json_object_get(turn, "id"));
+    json_object_set(problem, "user_message_id", json_object_get(turn, "question_id"));
+    body = json_pack("{s:O, s:o}", "turn", turn, "problem", problem);
+    json_object_set(body, "user_message", json_object_get(step, "user_message"));
+    add_step(job, OPERATION_TURN_FAIL, NULL, job->envelope.reply_to, body);
 }
 
 /* A copy of the input as it came, for a delay queue or the dead letters; without the headers by
@@ -366,6 +501,8 @@ static void add_retry(struct job *job, const struct err *e)
     m->routing_key = arena_printf(job->arena, "%s%s", job->from->queue->name, delay->suffix);
     put_failure(job, m, e);
     mq_table_put_int(job->arena, &m->headers, HEADER_ATTEMPT, attempt + 1);
+    if (job->operation->step) /* what the next attempt generates is told from this one's */
+        mq_table_put_int(job->arena, &m->headers, HEADER_EPOCH, job_epoch(job) + 1);
 }
 
 void settle_reply(struct job *job, int status, json_t *body)
@@ -375,20 +512,43 @@ void settle_reply(struct job *job, int status, json_t *body)
     publish_outputs(job);
 }
 
-void settle_forward(struct job *job, const char *operation, const char *slip, json_t *body)
+void settle_problem(struct job *job, int status, json_t *problem)
 {
-    struct envelope out = job->envelope;
-    struct mq_message *m = add_output(job, OUTPUT_STEP);
+    job->outcome = "refused";
+    add_answer(job, TYPE_ERROR, status, problem);
+    publish_outputs(job);
+}
+
+/* A step that no worker would read. It could not even be told whose turn it is: that ends here. */
+static void refuse_step(struct job *job, const char *operation, size_t n, json_t *answer)
+{
+    struct err e;
+
+    json_decref(answer);
+    err_set(&e, ERR_FATAL, 500, "the step %s takes %zu bytes, and a message at most %ld", operation,
+            n, process_settings.message_max);
+    drop_outputs(job);
+    dead_letter(job, &e);
+}
+
+void settle_forward(struct job *job, const char *operation, const char *slip, json_t *body,
+                    json_t *answer)
+{
+    struct mq_message *m;
 
     job->outcome = "forwarded";
-    out.type = operation;
-    out.slip = slip;
-    out.attempt = 1;
-    out.message_id = derived_id(job, operation);
-    envelope_encode(job->arena, &out, process_instance(job->worker->process), m);
-    m->exchange = exchange_name(EXCHANGE_RPC);
-    m->routing_key = operation;
-    set_body(job, m, body);
+    if (json_object_get(body, "turn"))
+        job->handed_on = json_incref(body);
+    m = add_step(job, operation, slip, answer ? NULL : job->envelope.reply_to, body);
+    if (m->body_len > (size_t)process_settings.message_max) {
+        refuse_step(job, operation, m->body_len, answer);
+        return;
+    }
+    /* The turn's epoch goes with its answer, so that a later one's wins. */
+    if (job->envelope.epoch || job->envelope.deliveries)
+        mq_table_put_int(job->arena, &m->headers, HEADER_EPOCH, job_epoch(job));
+    if (answer)
+        add_answer(job, TYPE_REPLY, 202, answer);
     publish_outputs(job);
 }
 
@@ -397,8 +557,15 @@ void settle_failure(struct job *job, const struct err *e, json_t *errors)
     int attempts = job->operation ? job->operation->max_attempts : 1;
     bool retried = e->kind == ERR_RETRY && job->envelope.attempt < attempts;
 
+    if (e->kind == ERR_RETRY && job->from->queue->reads && job->envelope.reply_to) {
+        failed(job, "rejected", e); /* who asked may ask again */
+        add_problem(job, e, errors);
+        publish_outputs(job);
+        return;
+    }
+
     /* Refused and nobody to tell: kept with its cause rather than gone without a trace. */
-    if (e->kind != ERR_REJECT || !job->envelope.reply_to) {
+    if (e->kind != ERR_REJECT || (!job->envelope.reply_to && !failed_step(job))) {
         if (!retried) {
             dead_letter(job, e);
             return;

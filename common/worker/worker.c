@@ -146,16 +146,28 @@ static void stop_consuming(struct worker *w)
     }
 }
 
+/* What was held in a pause is not bounded by the prefetch of the next consumer: let it shrink. */
+static bool has_room(const struct worker *w)
+{
+    return w->jobs_count <= (size_t)settings.prefetch * w->subscriptions_count / 2;
+}
+
+static bool consuming(const struct worker *w)
+{
+    return w->subscriptions[0].consumer != NULL;
+}
+
 void worker_update(struct worker *w)
 {
-    bool can_settle = mq_channel_is_open(w->publish_channel) && mq_can_publish(w->publish) &&
+    bool can_settle = !w->cannot_serve && mq_channel_is_open(w->publish_channel) &&
+                      mq_channel_is_open(w->reply_channel) && mq_can_publish(w->publish) &&
                       TAILQ_EMPTY(&w->stalled);
 
     if (w->state == WORKER_RUNNING && !mq_channel_is_open(w->consume_channel))
         return;
-    if (w->state == WORKER_RUNNING && can_settle)
+    if (w->state == WORKER_RUNNING && can_settle && (consuming(w) || has_room(w)))
         start_consuming(w);
-    else
+    else if (w->state != WORKER_RUNNING || !can_settle)
         stop_consuming(w);
     if (w->state == WORKER_DRAINING && w->jobs_count == 0 && w->cancelling == 0)
         timer_set(w->finish, 0); /* behind the acks of this turn */
@@ -180,6 +192,13 @@ static void publish_closed(void *arg, struct mq_channel *ch, const struct err *w
     if (why->status == 404) /* an exchange is gone */
         worker_declare(w);
     worker_update(w);
+}
+
+static void reply_closed(void *arg, struct mq_channel *ch, const struct err *why)
+{
+    (void)ch;
+    (void)why;
+    worker_update(arg);
 }
 
 static void consume_opened(void *arg, struct mq_channel *ch)
@@ -224,11 +243,13 @@ static void unstall(void *arg)
 void worker_job_done(struct worker *w)
 {
     metric_set(metric_get(&jobs_in_flight, ""), (double)w->jobs_count);
-    if (w->state == WORKER_DRAINING && w->jobs_count == 0)
+    if ((w->state == WORKER_DRAINING && w->jobs_count == 0) ||
+        (w->state == WORKER_RUNNING && !consuming(w)))
         worker_update(w);
 }
 
 static const struct mq_channel_events publish_events = {publish_opened, publish_closed};
+static const struct mq_channel_events reply_events = {publish_opened, reply_closed};
 static const struct mq_channel_events consume_events = {consume_opened, consume_closed};
 static const struct mq_events publisher_events = {NULL, NULL, blocked};
 
@@ -245,8 +266,9 @@ static int connect_broker(struct worker *w, struct err *e)
         return -1;
     process_watch_mq(w->process, "publish", w->publish);
     process_watch_mq(w->process, "consume", w->consume);
-    w->publish_channel = mq_channel_new(w->publish, true, &publish_events, w);
-    w->consume_channel = mq_channel_new(w->consume, false, &consume_events, w);
+    w->publish_channel = mq_channel_new(w->publish, MQ_CONFIRMS_EACH, &publish_events, w);
+    w->reply_channel = mq_channel_new(w->publish, MQ_CONFIRMS_BARRIER, &reply_events, w);
+    w->consume_channel = mq_channel_new(w->consume, MQ_CONFIRMS_NONE, &consume_events, w);
     return 0;
 }
 
@@ -293,13 +315,14 @@ static bool health(void *arg, json_t *out)
 {
     struct worker *w = arg;
     bool can_publish = mq_can_publish(w->publish), consumes = serving(w);
+    json_t *dependencies = json_pack("{s:{s:s}}", "rabbitmq", "status",
+                                     can_publish && mq_is_up(w->consume) ? "healthy" : "unhealthy");
+    bool others = !w->kind->healthy || w->kind->healthy(dependencies);
 
-    json_object_set_new(out, "dependencies",
-                        json_pack("{s:{s:s}}", "rabbitmq", "status",
-                                  can_publish && mq_is_up(w->consume) ? "healthy" : "unhealthy"));
+    json_object_set_new(out, "dependencies", dependencies);
     json_object_set_new(out, "consuming", json_boolean(consumes));
     json_object_set_new(out, "jobs", json_integer((json_int_t)w->jobs_count));
-    return can_publish && consumes;
+    return can_publish && consumes && others;
 }
 
 /* system.health, which every kind answers */
@@ -314,6 +337,29 @@ static void answer_health(struct job *job)
     json_object_set_new(body, "version", json_string(program_version()));
     json_object_set_new(body, "status", json_string(well ? "healthy" : "unhealthy"));
     job_reply(job, 200, body);
+}
+
+/* ---- for the kind ---- */
+
+struct loop *worker_loop(struct worker *w)
+{
+    return w->loop;
+}
+
+const char *worker_instance(const struct worker *w)
+{
+    return process_instance(w->process);
+}
+
+void worker_can_serve(struct worker *w, bool yes)
+{
+    w->cannot_serve = !yes;
+    worker_update(w);
+}
+
+void worker_fail(struct worker *w, const struct err *e)
+{
+    fail(w, e);
 }
 
 /* ---- life ---- */
@@ -336,6 +382,8 @@ static void worker_free(struct worker *w)
 {
     struct job *job;
 
+    if (w->kind->stop)
+        w->kind->stop();
     while ((job = TAILQ_FIRST(&w->jobs)))
         job_free(job);
     mq_free(w->publish);
@@ -359,7 +407,8 @@ static int run(struct worker *w)
     w->drain_deadline = timer_new(w->loop, finish, w);
     subscribe(w);
     w->process = process_new(w->loop, w->kind->name, health, w, &e);
-    if (!w->process || connect_broker(w, &e)) {
+    w->cannot_serve = w->kind->start != NULL;
+    if (!w->process || connect_broker(w, &e) || (w->kind->start && w->kind->start(w, &e))) {
         log_event(LOG_ERROR, "start refused", LOG_STR("error", e.text));
         w->exit_code = EXIT_CONFIG;
     } else {

@@ -16,6 +16,7 @@
 #include "common/io/loop.h"
 
 struct job;
+struct worker;
 
 typedef void job_handler(struct job *job);
 
@@ -31,10 +32,25 @@ struct worker_kind {
     size_t operations_count;
     const struct config_section *settings; /* of its own; may be NULL */
     size_t settings_count;
+
+    /* What the kind needs beside the broker, a database, say; each may be NULL. */
+    int (*start)(struct worker *w, struct err *e); /* once, before anything is consumed */
+    void (*stop)(void);                            /* once, at the end */
+    bool (*healthy)(json_t *dependencies); /* adds to the health's answer; returns if all is well */
 };
 
 /* Run until SIGTERM; returns the exit code. */
 int worker_main(const struct worker_kind *kind, int argc, char **argv);
+
+struct loop *worker_loop(struct worker *w);
+const char *worker_instance(const struct worker *w); /* "context-builder@HOST:PID" */
+
+/* Say whether jobs can be done now. While not, nothing is consumed, and what came is held, so that
+ * no attempt is used up. A worker with start() cannot serve until this is called. */
+void worker_can_serve(struct worker *w, bool yes);
+
+/* The start was in vain (a wrong schema, say): ends the process with the error's line. */
+void worker_fail(struct worker *w, const struct err *e);
 
 /* ---- a job ---- */
 
@@ -42,11 +58,39 @@ const struct envelope *job_envelope(const struct job *job);
 json_t *job_body(const struct job *job);  /* an object, valid by the operation's table; borrowed */
 struct arena *job_arena(struct job *job); /* lives as long as the job */
 
+/* How often the turn's generation was begun, this time included: 1, or more when the message was
+ * delivered again or tried again. */
+int job_epoch(const struct job *job);
+
+/* ---- what comes before a job's end ---- */
+
+/* Something for the caller to know before the answer; type is TYPE_ACCEPTED, say. Transient, and
+ * lost when it cannot be sent at once. Takes the body. */
+void job_notice(struct job *job, const char *type, json_t *body);
+/* A piece of the answer's text: n bytes of UTF-8, of whole characters, with offset bytes of the
+ * same epoch before it. Like a notice. */
+void job_delta(struct job *job, int epoch, size_t offset, const char *text, size_t n);
+
+/* Tell all who listen what happened, as a CloudEvent on chat.events; it is safe before the job's
+ * message is acked. Up to EVENTS_MAX a job. Takes the data. */
+enum { EVENTS_MAX = 2 };
+void job_event(struct job *job, const char *type, const char *subject, json_t *data);
+
+/* ---- a job's end ---- */
+
 /* Answer the caller; status is the HTTP status. Takes the body. */
 void job_reply(struct job *job, int status, json_t *body);
 /* Hand on to the next step of the slip (with no step left: a reply with 200). Takes the body. */
 void job_forward(struct job *job, json_t *body);
-/* e->kind decides: retried with a delay, answered, or dead-lettered. */
+/* Answer the caller with 202, and hand on to the next step, whose answer nobody gets. Takes both. */
+void job_accept(struct job *job, json_t *answer, json_t *body);
+/* Answer the caller with an error whose problem details are known. Takes the problem. */
+void job_refuse(struct job *job, int status, json_t *problem);
+/* e->kind decides: retried with a delay, answered, or dead-lettered. A step of a turn that fails for
+ * good hands the problem to turn.fail, which ends the turn and tells the caller. */
 void job_fail(struct job *job, const struct err *e);
+/* What the caller asked for cannot be done: job_fail() with a reject. */
+void job_reject(struct job *job, int status, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
 
 #endif

@@ -12,7 +12,7 @@
 #include "common/worker/worker.h"
 
 /* What a confirm, a nack and a return of it mean (docs/ARCHITECTURE.md, Settling). */
-enum output_class { OUTPUT_STEP, OUTPUT_RETRY, OUTPUT_DEAD_LETTER, OUTPUT_REPLY };
+enum output_class { OUTPUT_EVENT, OUTPUT_STEP, OUTPUT_RETRY, OUTPUT_DEAD_LETTER, OUTPUT_REPLY };
 
 struct output {
     enum output_class class;
@@ -23,7 +23,7 @@ struct output {
     struct job *job;
 };
 
-enum { OUTPUTS_MAX = 2 }; /* a dead letter and an answer */
+enum { OUTPUTS_MAX = EVENTS_MAX + 2 }; /* a dead letter and an answer, say */
 
 struct subscription; /* to one queue */
 
@@ -44,6 +44,7 @@ struct job {
     int64_t started_us;
     struct output outputs[OUTPUTS_MAX];
     size_t outputs_count;
+    json_t *handed_on;   /* what was forwarded, when it is a turn's */
     const char *outcome; /* for log and metrics */
     struct err why;      /* of a failure */
     bool failed;
@@ -66,10 +67,11 @@ struct worker {
     struct loop *loop;
     struct process *process;
     struct mq *publish, *consume;
-    struct mq_channel *publish_channel, *consume_channel;
+    struct mq_channel *publish_channel, *reply_channel, *consume_channel;
     struct subscription subscriptions[SUBSCRIPTIONS_MAX];
     size_t subscriptions_count;
     enum worker_state state;
+    bool cannot_serve;        /* the kind said so */
     bool declaring, declared; /* the topology, on this connection */
     int cancelling;           /* consumers whose end the broker has not confirmed */
     bool ever_served;         /* so that a wrong topology later does not stop us */
@@ -86,8 +88,13 @@ void job_start(struct worker *w, struct subscription *from, const struct mq_deli
 void job_free(struct job *job);
 
 /* settle.c: publish the job's outputs, and when they are safe ack its input and free it. */
+void settle_notice(struct job *job, const char *type, json_t *body, int epoch, int64_t offset);
+void settle_event(struct job *job, const char *type, const char *subject, json_t *data);
 void settle_reply(struct job *job, int status, json_t *body);
-void settle_forward(struct job *job, const char *operation, const char *slip, json_t *body);
+void settle_problem(struct job *job, int status, json_t *problem);
+/* answer: for the caller, whose answer this is then, with 202; or NULL. */
+void settle_forward(struct job *job, const char *operation, const char *slip, json_t *body,
+                    json_t *answer);
 void settle_failure(struct job *job, const struct err *e, json_t *errors);
 /* Tell the caller, and let the broker dead-letter the input: for one that cannot be published again. */
 void settle_refusal(struct job *job, const struct err *e);

@@ -243,7 +243,8 @@ static void basic_method(struct fake_conn *c, const struct wire_in *in)
     case WIRE(60, 10):
         failed = wire_args(in, "lho", &size, &zero, &bits);
         note(f, "qos %d %d %d", ch, zero, bits);
-        say(c, ch, WIRE(60, 11), "");
+        if (!f->withholds)
+            say(c, ch, WIRE(60, 11), "");
         break;
     case WIRE(60, 20):
         failed = wire_args(in, "hsso", &zero, queue, tag, &bits);

@@ -50,6 +50,7 @@ struct fake_broker {
     bool beats;     /* send heartbeats */
     bool dribble;   /* every byte leaves alone, in a turn of the loop of its own */
     bool deaf;      /* answer nothing any more */
+    bool withholds; /* the answers to basic.qos */
     bool no_plain;  /* offer another mechanism than PLAIN */
     int closes_404; /* close the channel on this many of the next queue.declare */
 

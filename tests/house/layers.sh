@@ -36,7 +36,7 @@ for worker in workers/*/; do
 done
 
 only_in 'rabbitmq-c outside common/io/amqp.c' '\bamqp_[a-z0-9_]+ *\(|<amqp' '^common/io/amqp\.c$'
-only_in 'libpq outside common/io/pg.c' '\bPQ[a-zA-Z]+ *\(|libpq-fe' '^common/io/pg\.c$'
+only_in 'libpq outside common/io/pg*.c' '\bPQ[a-zA-Z]+ *\(|libpq-fe' '^common/io/pg[a-z_]*\.c$'
 only_in 'libcurl outside common/io/http.c' '\bcurl_[a-z_]+ *\(|<curl/' '^common/io/http\.c$'
 only_in 'libjwt outside common/io/token.c' '\bjwt_[a-z_]+ *\(|<jwt\.h' '^common/io/token\.c$'
 only_in 'libevent outside common/io' '<event2?[/.]|\b(event_base|evhttp|bufferevent|evbuffer)_[a-z_]+ *\(' '^common/io/'

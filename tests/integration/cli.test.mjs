@@ -11,7 +11,7 @@ import { request } from './lib/http.mjs';
 import { SECRET, now } from './lib/token.mjs';
 import { until } from './lib/wait.mjs';
 
-const SERVERS = ['chatfleet-gateway', 'chatfleet-context-builder'];
+const SERVERS = ['chatfleet-gateway', 'chatfleet-context-builder', 'chatfleet-inference'];
 const NOBODY = 'amqp://guest:guest@127.0.0.1:1/';
 
 describe('command line', () => {
@@ -220,7 +220,10 @@ describe('command line', () => {
       assert.deepEqual(JSON.parse(stdout), { message: 'grüße' });
       assert.equal(stderr, '');
       // A user who is no UUID becomes one, always the same.
-      const done = worker.lines.filter((line) => line.event === 'job done');
+      const done = await until('the job is in the log', () => {
+        const lines = worker.lines.filter((line) => line.event === 'job done');
+        return lines.length > 0 && lines;
+      });
       assert.equal(done[0].tenant_id, 'acme');
       assert.match(done[0].user_id, /^[0-9a-f]{8}-[0-9a-f]{4}-5/);
 

@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
 # ./fleet from outside: in a copy of the checkout, with homes and ports of its own, beside whatever
-# else runs on the machine. Needs root or sudo, since the broker runs as its own user.
+# else runs on the machine. Needs root or sudo, since broker and database run as their own users.
 set -euo pipefail
 
 ROOT=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/../.." && pwd)
-WORK=$(mktemp -d /tmp/chatfleet-copy.XXXXXX) # 0700: the broker's user does not get in
+WORK=$(mktemp -d /tmp/chatfleet-copy.XXXXXX) # 0700: the servers' users do not get in
 COPY=$WORK/checkout
 OTHER=$(mktemp -d /tmp/chatfleet-other.XXXXXX)
 OUT=$WORK/out
-unset FLEET_HOME CHATFLEET_BIN RABBITMQ_URL RABBITMQ_MANAGEMENT_URL PORT BIND_ADDRESS JWT_SECRET \
-    INTERNAL_SERVICE_KEY LOG_LEVEL
+unset FLEET_HOME CHATFLEET_BIN RABBITMQ_URL RABBITMQ_MANAGEMENT_URL DATABASE_URL DATABASE_ADMIN_URL \
+    AUTH_AUTO_PROVISION PORT BIND_ADDRESS JWT_SECRET INTERNAL_SERVICE_KEY LOG_LEVEL
 
 # ---- helpers ----
 
@@ -66,8 +66,9 @@ pid() { # of process $1
     fleet status --json | jq -r --arg name "$1" '.processes[] | select(.name == $name).pid'
 }
 
-names() { # of all that live
-    fleet status --json | jq -r '[.processes[] | select(.alive).name] | join(" ")'
+names() { # of all shims and context builders that live
+    fleet status --json | jq -r '[.processes[] | select(.alive and (.kind | IN("gateway", "context-builder"))).name]
+        | join(" ")'
 }
 
 gone() {
@@ -106,13 +107,19 @@ test_wrong_usage() {
     expect 64 fleet
     expect 64 fleet up now
     expect 64 fleet scale nobody=1
-    contains 'gateway context-builder'
+    contains 'kinds are: gateway .*context-builder'
     expect 64 fleet scale gateway=65
     expect 64 fleet scale gateway=-1
     expect 64 fleet scale gateway
     expect 64 fleet logs --bogus
+    expect 64 fleet chat
+    expect 64 fleet chat -5
+    expect 64 fleet chat Hello --conversation ../echo
+    contains 'a UUID, not "../echo"'
+    expect 1 fleet chat --conversation "$WITNESS" -- -5
+    contains 'not up'
     expect 0 fleet help
-    for command in up down status scale restart logs env token test bench broker help; do
+    for command in up down status scale restart logs env token chat test bench broker database help; do
         expect 0 fleet "$command" --help
         contains "^Usage: "
     done
@@ -130,16 +137,16 @@ test_not_up() {
 
 test_up() {
     expect 0 fleet up
-    contains '^\[7/7\]'
-    contains '"message":"hello from the fleet"'
+    contains '^\[9/9\]'
+    contains '^answered: .'
     # The line to paste works as it is printed.
     expect 0 bash -c "cd '$COPY' && $(grep '^  curl ' "$OUT")"
-    contains '"message":"hello from the fleet"'
+    contains '"A first conversation"'
     expect 0 fleet status
     expect 0 fleet status --json
-    [[ $(jq -c '[.up, .broker.private, .broker.alive]' "$OUT") == '[true,true,true]' ]] ||
-        not_ok "status --json"
-    ok "up ends with a real call and a line to paste"
+    [[ $(jq -c '[.up, .broker.private, .broker.alive, .database.private, .database.alive]' "$OUT") == \
+        '[true,true,true,true,true]' ]] || not_ok "status --json"
+    ok "up ends with a real chat turn and a line to paste"
 }
 
 test_up_again() {
@@ -173,8 +180,56 @@ test_broker_is_private() {
     expect 0 fleet broker ctl list_users
     ! grep -q guest "$OUT" || not_ok "there is a user guest"
     [[ $(stat -c %a "$COPY/.fleet/settings") == 600 ]] || not_ok "the secrets are not private"
-    unset CHATFLEET_URL RABBITMQ_URL RABBITMQ_MANAGEMENT_URL JWT_SECRET INTERNAL_SERVICE_KEY
+    forget_env
     ok "the broker is on loopback, without a guest"
+}
+
+forget_env() {
+    unset CHATFLEET_HOME CHATFLEET_URL RABBITMQ_URL RABBITMQ_MANAGEMENT_URL DATABASE_URL \
+        DATABASE_ADMIN_URL AUTH_AUTO_PROVISION JWT_SECRET INTERNAL_SERVICE_KEY
+}
+
+WITNESS=00000000-0000-4000-8000-000000000001 # a user whom nobody else makes
+
+witness_lives() {
+    [[ $(fleet database psql -qAtc "SELECT count(*) FROM auth.users WHERE id = '$WITNESS'") == 1 ]]
+}
+
+test_database_is_private() {
+    local port
+    eval "$(fleet env)"
+    port=$(sed -n 's/^DATABASE_PORT=//p' "$COPY/.fleet/settings")
+    [[ -z $(open_to_others "$port") ]] || not_ok "port $port is open: $(open_to_others "$port")"
+    expect 0 psql "$DATABASE_URL" -Atc 'SELECT current_user, chat.worker_role_fault() IS NULL'
+    contains '^chatfleet[|]t$'
+    expect 2 psql "${DATABASE_URL/:*@/:wrong@}" -c 'SELECT 1'
+    expect 2 psql "${DATABASE_ADMIN_URL/:*@/@}" --no-password -c 'SELECT 1'
+    expect 0 "$COPY/build/release/chatfleet" schema status
+    expect 0 fleet database psql -c 'SHOW fsync' -c 'SHOW synchronous_commit' -At
+    [[ $(<"$OUT") == $'on\non' ]] || not_ok "commits are not safe: $(<"$OUT")"
+    tr '\0' '\n' <"/proc/$(pid persistence.1)/environ" >"$OUT"
+    contains "^DATABASE_URL=$DATABASE_URL$"
+    ! grep -q DATABASE_ADMIN_URL "$OUT" || not_ok "a process has the administrator's URL"
+    forget_env
+    ok "the database is on loopback, behind passwords, and processes are no administrators"
+}
+
+test_database_restart() {
+    local before
+    expect 0 fleet database psql -c "INSERT INTO auth.users VALUES ('$WITNESS')"
+    expect 0 fleet database restart
+    witness_lives || not_ok "a restart lost what was written"
+    before=$(fleet status --json | jq .database.pid)
+    kill -9 "$before"
+    until_true gone "$before"
+    expect 1 fleet status
+    contains '^PostgreSQL +down'
+    expect 0 fleet up
+    expect 0 fleet status
+    witness_lives || not_ok "a crash lost what was written"
+    expect 64 fleet database
+    expect 64 fleet database vacuum
+    ok "the database keeps what was written over a restart and a crash"
 }
 
 test_dead_worker() {
@@ -190,7 +245,16 @@ test_dead_worker() {
     ok "up starts again what died"
 }
 
+work_queues() { # those of which status knows how many dead letters they have
+    fleet status --json | jq -r '[.queues[] | select(.dead == 0).queue] | join(" ")'
+}
+
+shows_queues() {
+    [[ $(work_queues) == "$1" ]]
+}
+
 test_scale() {
+    local before='context-builder inference persistence persistence.commit persistence.read'
     expect 0 fleet scale gateway=2 context-builder=3
     [[ $(names) == 'gateway.1 gateway.2 context-builder.1 context-builder.2 context-builder.3' ]] ||
         not_ok "after scaling up there run: $(names)"
@@ -200,9 +264,10 @@ test_scale() {
     expect 0 fleet scale context-builder=1
     [[ $(names) == 'gateway.1 gateway.2 context-builder.1' ]] ||
         not_ok "after scaling down there run: $(names)"
-    expect 0 fleet scale gateway=0
+    expect 0 fleet scale gateway=0 inference=0
+    until_true shows_queues "$before" # the broker counts new queues after some seconds
     expect 7 curl -sS "$(url)" # refused: nobody listens
-    expect 0 fleet scale gateway=2
+    expect 0 fleet scale gateway=2 inference=1
     ok "scale starts, drains from the highest number, starts again what died"
 }
 
@@ -245,7 +310,7 @@ test_rolling_restart() {
     wait "${clients[@]}"
     [[ ! -s $WORK/failures ]] || not_ok "clients saw: $(sort "$WORK/failures" | uniq -c)"
     after=$(fleet status --json | jq -c '[.processes[].pid]')
-    [[ $(jq -n "$before - $after | length") == 3 ]] || not_ok "not all were replaced: $before, $after"
+    [[ $(jq -nc "$before - $after") == "$before" ]] || not_ok "not all were replaced: $before, $after"
     expect 0 fleet status
     ok "a rolling restart of all is not seen by $(wc -l <"$WORK/calls") calls"
 }
@@ -269,13 +334,33 @@ test_socket_outlives_shims() {
     ok "a connection made while no shim lived is answered by the next one"
 }
 
+listens_on() {
+    (: <>"/dev/tcp/127.0.0.1/$1") 2>/dev/null
+}
+
+said_to_wait() {
+    grep -q "port $1 is taken" "$OUT.wait"
+}
+
+# While the fleet is up, its servers do not move from a port that somebody takes in the gap.
 test_broker_restart() {
-    local before
+    local before port starting
     before=$(pid gateway.1)
-    expect 0 fleet broker restart
+    port=$(sed -n 's/^AMQP_PORT=//p' "$COPY/.fleet/settings")
+    expect 0 fleet broker stop
+    node -e 'require("net").createServer().listen(+process.argv[1], "127.0.0.1")' "$port" &
+    BYSTANDER=$!
+    until_true listens_on "$port"
+    fleet broker start >"$OUT.wait" 2>&1 &
+    starting=$!
+    until_true said_to_wait "$port"
+    kill "$BYSTANDER"
+    BYSTANDER=''
+    wait "$starting" || not_ok "the broker did not start when its port was free again"
+    [[ $(sed -n 's/^AMQP_PORT=//p' "$COPY/.fleet/settings") == "$port" ]] || not_ok "the broker has moved"
     expect 0 fleet up
     [[ $(pid gateway.1) == "$before" ]] || not_ok "the shim did not survive"
-    ok "the broker can be restarted under the fleet"
+    ok "the broker can be stopped and started under the fleet, and waits for its port"
 }
 
 test_own_settings() {
@@ -295,36 +380,70 @@ steps_seen() {
     grep -Fq "$1" "$OUT.other"
 }
 
+# Another database of the same server, named to the other fleet: first without its administrator.
+named_database() {
+    expect 0 fleet database psql -c 'CREATE DATABASE second'
+    eval "$(fleet env | grep DATABASE)"
+    export DATABASE_URL=${DATABASE_URL%/*}/second
+    local admin=${DATABASE_ADMIN_URL%/*}/second
+    unset DATABASE_ADMIN_URL
+    expect 1 other up
+    contains 'DATABASE_ADMIN_URL is not set'
+    ! grep -qF "${DATABASE_URL#*chatfleet:}" "$OUT" || not_ok "a password is told"
+    export DATABASE_ADMIN_URL=$admin AUTH_AUTO_PROVISION=true # nobody else fills its auth.users
+}
+
 test_beside_another() {
     local running
-    other up >"$OUT.other" 2>&1 &
+    FLEET_HOME=$OTHER "$COPY/fleet" up >"$OUT.other" 2>&1 & # not other(): the signal is for ./fleet
     running=$!
-    until_true steps_seen '[3/7]'
+    until_true steps_seen '[3/9]'
     kill -TERM "$running"
     ! wait "$running" || not_ok "an interrupted up claims success"
+    named_database
     expect 0 other up
+    forget_env
     [[ $(FLEET_HOME=$OTHER "$COPY/fleet" status --json | jq -r .url) != "$(url)" ]] || not_ok "one port for two"
     expect 0 fleet up
+    [[ $(FLEET_HOME=$OTHER "$COPY/fleet" status --json | jq -c '[.database.private, .database.alive]') == \
+        '[false,true]' ]] || not_ok "the database that was named is not the one in use"
+    expect 64 other database
+    expect 1 other database stop
     expect 0 other down --purge
+    contains 'database .*/second is left as it is'
     [[ ! -e $OTHER ]] || not_ok "purge left something"
     expect 0 fleet status
     ok "another fleet comes, is interrupted, goes on and goes beside this one"
 }
 
 test_down() {
-    local where broker
+    local where broker database data
     where=$(url)
     broker=$(fleet status --json | jq .broker.pid)
+    database=$(fleet status --json | jq .database.pid)
     expect 0 fleet down
     [[ -z $(programs_left) ]] || not_ok "still running: $(programs_left)"
     gone "$broker" || not_ok "the broker still runs"
+    gone "$database" || not_ok "the database still runs"
     expect 7 curl -sS "$where"
     expect 1 fleet status
     expect 0 fleet up
     [[ $(url) == "$where" ]] || not_ok "another port after down and up: $(url) for $where"
+    witness_lives || not_ok "down lost what was written"
+    data=$(sed -n 's/^DATABASE_DATA=//p' "$COPY/.fleet/settings")
+    eval "$(fleet env)"
     expect 0 fleet down --purge
-    [[ ! -e $COPY/.fleet ]] || not_ok "purge left something"
+    [[ ! -e $COPY/.fleet && ! -e $data ]] || not_ok "purge left something"
     ok "down stops all, up comes back on the same port, purge removes all"
+}
+
+# The shell still has what ./fleet env said before the purge.
+test_up_after_purge() {
+    expect 0 fleet up
+    [[ $(fleet status --json | jq -c '[.broker.private, .database.private]') == '[true,true]' ]] ||
+        not_ok "the purged servers were taken for others"
+    forget_env
+    ok "up does not look for private servers that were purged"
 }
 
 make_copy
@@ -333,12 +452,15 @@ test_not_up
 test_up
 test_up_again
 test_broker_is_private
+test_database_is_private
 test_dead_worker
 test_scale
 test_recycled_pid
 test_rolling_restart
 test_socket_outlives_shims
 test_broker_restart
+test_database_restart
 test_own_settings
 test_beside_another
 test_down
+test_up_after_purge

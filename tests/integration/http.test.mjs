@@ -14,8 +14,9 @@ describe('http', () => {
   let house, shim, worker;
 
   before(async () => {
-    house = await House.open('http');
-    [shim, worker] = await Promise.all([house.shim({ HTTP_BODY_MAX_BYTES: '65536' }), house.worker()]);
+    house = await House.open('http', { database: true });
+    [shim, worker] = await Promise.all([house.shim({ HTTP_BODY_MAX_BYTES: '65536' }), house.worker(),
+                                        house.persistence(), house.inference()]);
     await house.answers(shim);
   });
   after(() => house.close());
@@ -436,6 +437,7 @@ describe('http', () => {
       assert.ok(!Number.isNaN(Date.parse(open.json.timestamp)));
       assert.equal(open.json.dependencies.rabbitmq.status, 'healthy');
       assert.deepEqual(open.json.dependencies['context-builder'], { status: 'healthy' });
+      assert.deepEqual(open.json.dependencies.database, { status: 'healthy' });
       assert.ok(!open.text.includes(String(worker.pid)));
 
       const wrong = await request(shim.port, '/health', { headers: { 'x-internal-service-key': 'guess' } });

@@ -9,6 +9,7 @@ static struct {
     char *url, *password, *level, *note;
     long prefetch, delta;
     bool durable, quiet;
+    double warmth;
 } into;
 
 static struct {
@@ -27,6 +28,7 @@ static const struct config_key keys[] = {
     {"T_DELTA", CONFIG_INT, AT(delta), "-5", -10, 10, NULL, NULL, false, "Milliseconds."},
     {"T_DURABLE", CONFIG_BOOL, AT(durable), "true", 0, 0, NULL, NULL, false, "Kept."},
     {"T_QUIET", CONFIG_BOOL, AT(quiet), "no", 0, 0, NULL, NULL, false, "Silent."},
+    {"T_WARMTH", CONFIG_REAL, AT(warmth), "0.7", -1, 2, NULL, NULL, false, "How warm."},
 };
 
 static const struct config_key more_keys[] = {
@@ -39,11 +41,26 @@ static const struct config_key more_keys[] = {
 static const struct config_section sections[] = {{"First", keys, COUNT(keys), &into},
                                                  {"Second", more_keys, COUNT(more_keys), &more}};
 
-static const char *const variables[] = {
-    "T_URL",   "T_URI",     "T_OLD_URL",  "T_URL_FILE",           "T_URI_FILE",
-    "T_LEVEL", "T_NOTE",    "T_PASSWORD", "T_NOTE_FILE",          "T_PASSWORD_FILE",
-    "T_DELTA", "T_DURABLE", "T_QUIET",    "T_PREFETCH",           "T_QOS",
-    "T_PIN",   "T_WORKERS", "T_QOS_FILE", "CREDENTIALS_DIRECTORY"};
+static const char *const variables[] = {"T_URL",
+                                        "T_URI",
+                                        "T_OLD_URL",
+                                        "T_URL_FILE",
+                                        "T_URI_FILE",
+                                        "T_LEVEL",
+                                        "T_NOTE",
+                                        "T_PASSWORD",
+                                        "T_NOTE_FILE",
+                                        "T_PASSWORD_FILE",
+                                        "T_DELTA",
+                                        "T_DURABLE",
+                                        "T_QUIET",
+                                        "T_PREFETCH",
+                                        "T_QOS",
+                                        "T_PIN",
+                                        "T_WORKERS",
+                                        "T_QOS_FILE",
+                                        "CREDENTIALS_DIRECTORY",
+                                        "T_WARMTH"};
 
 static char *directory;
 static struct err e;
@@ -109,6 +126,7 @@ static void defaults(void)
     CU_ASSERT_TRUE(into.durable);
     CU_ASSERT_FALSE(into.quiet);
     CU_ASSERT_EQUAL(more.workers, 2);
+    CU_ASSERT_EQUAL(into.warmth, 0.7);
     done();
     CU_ASSERT_PTR_NULL(into.url);
     done(); /* again is harmless */
@@ -150,6 +168,30 @@ static void booleans(void)
         CU_ASSERT_FALSE(into.durable);
         done();
     }
+}
+
+static void real_numbers(void)
+{
+    static const struct {
+        const char *text;
+        double is;
+    } right[] = {{"0", 0},       {"2", 2},    {"2.0", 2}, {"-1", -1},
+                 {"1.25", 1.25}, {".5", 0.5}, {"1.", 1}};
+    static const char *const wrong[] = {"2.1", "-1.001", "warm", "0.7x", " 0.7",
+                                        "0,7", "nan",    "inf",  "0x1",  "1e0",
+                                        "-",   ".",      "1.2.", "--1",  "1 2"};
+    size_t i;
+
+    for (i = 0; i < COUNT(right); i++) {
+        start_afresh();
+        setenv("T_WARMTH", right[i].text, 1);
+        CU_ASSERT_EQUAL(load(), 0);
+        CU_ASSERT_EQUAL(into.warmth, right[i].is);
+        done();
+    }
+    start_afresh();
+    for (i = 0; i < COUNT(wrong); i++)
+        refused_value("T_WARMTH", wrong[i], "a number from -1 to 2");
 }
 
 static void wrong_values(void)
@@ -275,7 +317,7 @@ static void prints_what_is_in_force(void)
     fclose(out);
     CU_ASSERT_STRING_EQUAL(text, "T_URL=amqp://a\nT_PASSWORD=********\nT_LEVEL=info\n"
                                  "T_NOTE=a b\nT_PREFETCH=50\nT_DELTA=-5\nT_DURABLE=true\n"
-                                 "T_QUIET=true\nT_WORKERS=2\nT_PIN=********\n");
+                                 "T_QUIET=true\nT_WARMTH=0.7\nT_WORKERS=2\nT_PIN=********\n");
     free(text);
     out = open_memstream(&text, &n);
     config_print_help(out, sections, COUNT(sections));
@@ -284,6 +326,7 @@ static void prints_what_is_in_force(void)
     CU_ASSERT_PTR_NOT_NULL(strstr(text, "Must be set."));
     CU_ASSERT_PTR_NOT_NULL(strstr(text, "One of: debug info warn. Default: info."));
     CU_ASSERT_PTR_NOT_NULL(strstr(text, "1 to 1000. Default: 50."));
+    CU_ASSERT_PTR_NOT_NULL(strstr(text, "-1 to 2. Default: 0.7."));
     CU_ASSERT_PTR_NOT_NULL(strstr(text, "\nSecond:\n"));
     CU_ASSERT_PTR_NULL(strstr(text, "hunter2"));
     free(text);
@@ -304,6 +347,7 @@ int main(void)
         {"defaults", defaults},
         {"values that are given", given_values},
         {"booleans", booleans},
+        {"numbers with a point", real_numbers},
         {"wrong values are told in one line", wrong_values},
         {"aliases, and when they disagree", aliases},
         {"NAME_FILE", files},

@@ -22,6 +22,8 @@ static const struct envelope full = {.type = "system.echo",
                                      .scope = "read write",
                                      .traceparent = "00-0af7-b7ad-01",
                                      .slip = "a.b c.d",
+                                     .idempotency_key = "order 66",
+                                     .subject = "auth0|ada",
                                      .deadline_ms = 1750000005000,
                                      .attempt = 3,
                                      .epoch = 7,
@@ -56,6 +58,9 @@ static void round_trip(void)
     CU_ASSERT_STRING_EQUAL(e.scope, full.scope);
     CU_ASSERT_STRING_EQUAL(e.traceparent, full.traceparent);
     CU_ASSERT_STRING_EQUAL(e.slip, full.slip);
+    CU_ASSERT_STRING_EQUAL(e.idempotency_key, full.idempotency_key);
+    CU_ASSERT_STRING_EQUAL(e.subject, full.subject);
+    CU_ASSERT_EQUAL(e.deliveries, 0);
     CU_ASSERT_EQUAL(e.deadline_ms, full.deadline_ms);
     CU_ASSERT_EQUAL(e.attempt, full.attempt);
     CU_ASSERT_EQUAL(e.epoch, full.epoch);
@@ -75,6 +80,8 @@ static void names_on_the_wire(void)
     CU_ASSERT_STRING_EQUAL(mq_table_string(&m.headers, "x-roles"), full.roles);
     CU_ASSERT_STRING_EQUAL(mq_table_string(&m.headers, "x-scope"), full.scope);
     CU_ASSERT_STRING_EQUAL(mq_table_string(&m.headers, "x-slip"), full.slip);
+    CU_ASSERT_STRING_EQUAL(mq_table_string(&m.headers, "x-idempotency-key"), full.idempotency_key);
+    CU_ASSERT_STRING_EQUAL(mq_table_string(&m.headers, "x-subject"), full.subject);
     CU_ASSERT_STRING_EQUAL(mq_table_string(&m.headers, "traceparent"), full.traceparent);
     CU_ASSERT_EQUAL(mq_table_int(&m.headers, "x-deadline", 0), full.deadline_ms);
     CU_ASSERT_EQUAL(mq_table_int(&m.headers, "x-attempt", 0), 3);

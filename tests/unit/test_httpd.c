@@ -22,7 +22,10 @@ enum {
     BODY_MAX = 1000,
     HEADERS_MAX = 2000,
     TEXT_MAX = 65536,
-    LARGE = 8000000
+    LARGE = 8000000,
+    PIECE = 100000, /* bytes of a stream's piece, where many are sent */
+    STREAM_OUTPUT_MAX = 200000,
+    ROUND_TRIPS = 4000 /* in which LARGE bytes would be read, if nothing kept them back */
 };
 
 /* The clock of this program: --wrap puts it in the place of the real one. */
@@ -51,6 +54,9 @@ static struct {
     bool keep;                 /* requests are not answered at once, */
     struct http_request *kept; /* but the last one kept */
     size_t seen;               /* requests that the handler got */
+    bool stream_at_once;       /* requests are answered by a whole stream in the handler */
+    int closed;                /* streams of which it was told that the client is gone */
+    bool slow;
 } w;
 
 /* ---- the world of a test ---- */
@@ -92,13 +98,30 @@ static void answer(struct http_request *r)
     buf_free(&text);
 }
 
+static void stream_closed(void *arg, bool slow)
+{
+    CU_ASSERT_PTR_EQUAL(arg, &w);
+    w.closed++;
+    w.slow = slow;
+}
+
+static void start_stream(struct http_request *r)
+{
+    http_add_header(r, "X-Stream", "yes");
+    http_stream_start(r, 200, "text/event-stream", stream_closed, &w);
+}
+
 static void handle(void *arg, struct http_request *r)
 {
     CU_ASSERT_PTR_EQUAL(arg, &w);
     w.seen++;
-    if (w.keep)
+    if (w.keep) {
         w.kept = r;
-    else
+    } else if (w.stream_at_once) {
+        start_stream(r);
+        http_stream_write(r, "all", 3);
+        http_stream_end(r);
+    } else
         answer(r);
 }
 
@@ -135,10 +158,20 @@ static void begin(void)
                                      .headers_max = HEADERS_MAX,
                                      .connections_max = 100,
                                      .idle_timeout_s = 60,
-                                     .request_timeout_s = 15};
+                                     .request_timeout_s = 15,
+                                     .stream_output_max = STREAM_OUTPUT_MAX};
     w.httpd = httpd_new(w.loop, &w.config, handle, &w, page);
     w.port = httpd_listen(w.httpd, "127.0.0.1", 0, &e);
     CU_ASSERT_FATAL(w.port > 0);
+    httpd_accept(w.httpd);
+}
+
+/* A server with the configuration as it is now. */
+static void serve_anew(void)
+{
+    httpd_free(w.httpd);
+    w.httpd = httpd_new(w.loop, &w.config, handle, &w, page);
+    w.port = httpd_listen(w.httpd, "127.0.0.1", 0, NULL);
     httpd_accept(w.httpd);
 }
 
@@ -385,11 +418,8 @@ static void connections_are_capped(void)
     struct client *first, *second, *third;
 
     begin();
-    httpd_free(w.httpd);
     w.config.connections_max = 2;
-    w.httpd = httpd_new(w.loop, &w.config, handle, &w, page);
-    w.port = httpd_listen(w.httpd, "127.0.0.1", 0, NULL);
-    httpd_accept(w.httpd);
+    serve_anew();
     first = dial(0);
     second = dial(1);
     WAIT(httpd_connections(w.httpd) == 2);
@@ -482,7 +512,7 @@ static void close_idle_keeps_the_busy(void)
     say(idle, "GET /first HTTP/1.1\r\nHost: x\r\n\r\n"); /* so that the bytes before are read */
     WAIT(received(idle) > 0);
 
-    httpd_close_idle(w.httpd);
+    httpd_close_idle(w.httpd, 0);
     CU_ASSERT_EQUAL(httpd_connections(w.httpd), 2);
     WAIT(idle->closed);
     say(reading, "TP/1.1\r\nHost: x\r\n\r\n");
@@ -510,11 +540,344 @@ static void close_idle_keeps_answers_that_are_being_sent(void)
     http_reply(w.kept, 200, "text/plain", large, LARGE);
     w.kept = NULL;
     free(large);
-    httpd_close_idle(w.httpd);
+    httpd_close_idle(w.httpd, 0);
     CU_ASSERT_EQUAL(httpd_connections(w.httpd), 1);
     bufferevent_enable(c->bev, EV_READ);
     WAIT(c->closed);
     CU_ASSERT(received(c) > LARGE);
+    end();
+}
+
+/* ---- streams ---- */
+
+/* A client whose request has become a stream. */
+static struct client *open_stream(size_t i, const char *request)
+{
+    struct client *c = dial(i);
+
+    w.keep = true;
+    w.kept = NULL;
+    say(c, request);
+    WAIT(w.kept != NULL);
+    w.keep = false;
+    start_stream(w.kept);
+    return c;
+}
+
+static void write_piece(const char *text)
+{
+    http_stream_write(w.kept, text, strlen(text));
+}
+
+static void end_stream(void)
+{
+    http_stream_end(w.kept);
+    w.kept = NULL;
+}
+
+static void streams_to_http_1_1(void)
+{
+    struct client *c;
+
+    begin();
+    c = open_stream(0, "POST /s HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n");
+    WAIT(strstr(text_of(c), "\r\n\r\n") != NULL); /* the head comes before any piece */
+    CU_ASSERT_TRUE(has(text_of(c), "HTTP/1.1 200 "));
+    CU_ASSERT_TRUE(has(text_of(c), "Transfer-Encoding: chunked"));
+    CU_ASSERT_TRUE(has(text_of(c), "Content-Type: text/event-stream"));
+    CU_ASSERT_TRUE(has(text_of(c), "X-Stream: yes"));
+    CU_ASSERT_PTR_NULL(strstr(text_of(c), "Content-Length"));
+    CU_ASSERT_PTR_NULL(strstr(text_of(c), "Connection: close"));
+    CU_ASSERT_EQUAL(httpd_requests(w.httpd), 1);
+    write_piece("one");
+    write_piece(""); /* an empty chunk would be the end */
+    WAIT(strstr(text_of(c), "\r\n\r\n3\r\none\r\n") != NULL);
+    write_piece("second");
+    WAIT(strstr(text_of(c), "6\r\nsecond\r\n") != NULL);
+    CU_ASSERT_EQUAL(http_stream_waiting(w.kept), 0);
+    end_stream();
+    WAIT(strstr(text_of(c), "second\r\n0\r\n\r\n") != NULL);
+    CU_ASSERT_EQUAL(httpd_requests(w.httpd), 0);
+
+    say(c, "GET /next HTTP/1.1\r\nHost: x\r\n\r\n");
+    WAIT(strstr(text_of(c), "GET /next") != NULL);
+    CU_ASSERT_FALSE(c->closed);
+    CU_ASSERT_EQUAL(w.closed, 0);
+    end();
+}
+
+/* It has no chunks: the end of the connection is the end, also for a client that would keep it. */
+static void streams_to_http_1_0(void)
+{
+    struct client *c;
+
+    begin();
+    c = open_stream(0, "GET /s HTTP/1.0\r\nConnection: keep-alive\r\n\r\n");
+    write_piece("one");
+    write_piece("two");
+    WAIT(strstr(text_of(c), "onetwo") != NULL);
+    CU_ASSERT_FALSE(c->closed);
+    end_stream();
+    WAIT(c->closed);
+    CU_ASSERT_TRUE(has(text_of(c), "\r\n\r\nonetwo"));
+    CU_ASSERT_PTR_NULL(strstr(text_of(c), "Content-Length"));
+    CU_ASSERT_PTR_NULL(strstr(text_of(c), "chunked"));
+    CU_ASSERT_PTR_NULL(strstr(text_of(c), "keep-alive"));
+    CU_ASSERT_EQUAL(w.closed, 0);
+    WAIT(httpd_connections(w.httpd) == 0);
+    end();
+}
+
+static void a_stream_without_a_body(void)
+{
+    struct client *c;
+
+    begin();
+    c = open_stream(0, "HEAD /s HTTP/1.1\r\nHost: x\r\n\r\n");
+    write_piece("one");
+    end_stream();
+    say(c, "GET /next HTTP/1.1\r\nHost: x\r\n\r\n");
+    WAIT(strstr(text_of(c), "GET /next") != NULL);
+    CU_ASSERT_PTR_NULL(strstr(text_of(c), "one"));
+    end();
+}
+
+static void a_stream_within_the_handler(void)
+{
+    struct client *c;
+
+    begin();
+    w.stream_at_once = true;
+    c = dial(0);
+    say(c, "GET /a HTTP/1.1\r\nHost: x\r\n\r\nGET /b HTTP/1.1\r\nHost: x\r\n\r\n"
+           "HEAD /c HTTP/1.1\r\nHost: x\r\n\r\nGET /d HTTP/1.0\r\n\r\n");
+    WAIT(c->closed);
+    CU_ASSERT_EQUAL(w.seen, 4);
+    CU_ASSERT_EQUAL(httpd_requests(w.httpd), 0);
+    CU_ASSERT_TRUE(has(text_of(c), "3\r\nall\r\n0\r\n\r\nHTTP/1.1 200"));
+    CU_ASSERT_TRUE(has(text_of(c), "\r\n\r\nall")); /* the last one has no chunks */
+    end();
+}
+
+/* What comes behind a stream waits for its end, is not lost, and is bounded. */
+static void requests_behind_a_stream(void)
+{
+    struct client *c;
+    char *large = mem_alloc(LARGE);
+    size_t i;
+
+    begin();
+    c = open_stream(0, "GET /s HTTP/1.1\r\nHost: x\r\n\r\nGET /with HTTP/1.1\r\nHost: x\r\n\r\n");
+    say(c, "GET /behind HTTP/1.1\r\nHost: x\r\n\r\n");
+    write_piece("one");
+    WAIT(strstr(text_of(c), "one") != NULL);
+    CU_ASSERT_EQUAL(w.seen, 1);
+    end_stream();
+    WAIT(strstr(text_of(c), "GET /behind") != NULL);
+    CU_ASSERT_TRUE(has(text_of(c), "GET /with"));
+
+    c = open_stream(1, "GET /s HTTP/1.1\r\nHost: x\r\n\r\n");
+    memset(large, 'x', LARGE);
+    say_n(c, large, LARGE);
+    for (i = 0; i < ROUND_TRIPS; i++) {
+        size_t before = received(c);
+
+        write_piece("one");
+        WAIT(received(c) > before);
+    }
+    CU_ASSERT(evbuffer_get_length(bufferevent_get_output(c->bev)) > 0); /* nobody takes it all */
+    end_stream();
+    WAIT(c->closed); /* it was no request */
+    CU_ASSERT_EQUAL(w.closed, 0);
+    free(large);
+    end();
+}
+
+/* The bound on what waits behind a stream is gone with the stream. */
+static void a_large_request_after_a_stream(void)
+{
+    struct client *c;
+    char *body = mem_alloc(PIECE);
+    char length[24];
+
+    begin();
+    w.config.body_max = PIECE;
+    serve_anew();
+    c = open_stream(0, "GET /s HTTP/1.1\r\nHost: x\r\n\r\n");
+    end_stream();
+    memset(body, 'x', PIECE);
+    snprintf(length, sizeof(length), "%d\r\n\r\n", PIECE);
+    say(c, "POST /large HTTP/1.1\r\nHost: x\r\nContent-Length: ");
+    say(c, length);
+    say_n(c, body, PIECE);
+    WAIT(w.seen == 2);
+    free(body);
+    end();
+}
+
+static void a_client_that_leaves_is_told(void)
+{
+    struct client *c;
+
+    begin();
+    c = open_stream(0, "GET /s HTTP/1.1\r\nHost: x\r\n\r\n");
+    write_piece("one");
+    WAIT(received(c) > 0);
+    bufferevent_free(c->bev);
+    c->bev = NULL;
+    WAIT(w.closed == 1);
+    CU_ASSERT_FALSE(w.slow);
+    CU_ASSERT_EQUAL(httpd_connections(w.httpd), 0);
+    CU_ASSERT_EQUAL(httpd_requests(w.httpd), 1); /* it is the handler's still */
+    CU_ASSERT_EQUAL(http_stream_waiting(w.kept), 0);
+    write_piece("nobody hears it");
+    end_stream();
+    CU_ASSERT_EQUAL(httpd_requests(w.httpd), 0);
+    CU_ASSERT_EQUAL(w.closed, 1);
+    end();
+}
+
+/* Write until more waits than may. */
+static void write_too_much(void)
+{
+    char *piece = mem_alloc(PIECE);
+    size_t waiting = 0;
+
+    memset(piece, 'x', PIECE);
+    while (http_stream_waiting(w.kept) <= STREAM_OUTPUT_MAX) {
+        http_stream_write(w.kept, piece, PIECE);
+        CU_ASSERT_FATAL((waiting += PIECE) < 100000000);
+    }
+    http_stream_write(w.kept, piece, PIECE);
+    CU_ASSERT(http_stream_waiting(w.kept) <= STREAM_OUTPUT_MAX + PIECE + 20);
+    free(piece);
+}
+
+static bool ends_like_a_whole(struct client *c)
+{
+    struct evbuffer *input = bufferevent_get_input(c->bev);
+    size_t n = evbuffer_get_length(input);
+
+    return n >= 5 && memcmp(evbuffer_pullup(input, -1) + n - 5, "0\r\n\r\n", 5) == 0;
+}
+
+static void a_slow_client_is_cut_off(void)
+{
+    struct client *c;
+
+    begin();
+    c = open_stream(0, "GET /s HTTP/1.1\r\nHost: x\r\n\r\n");
+    bufferevent_disable(c->bev, EV_READ);
+    write_too_much();
+    CU_ASSERT_EQUAL(w.closed, 0); /* not from within a call */
+    WAIT(w.closed == 1);
+    CU_ASSERT_TRUE(w.slow);
+    CU_ASSERT_EQUAL(httpd_connections(w.httpd), 0);
+    end_stream();
+    bufferevent_enable(c->bev, EV_READ);
+    WAIT(c->closed);
+    CU_ASSERT_FALSE(ends_like_a_whole(c));
+    end();
+}
+
+/* The end comes before the turn of the loop in which it would have been cut off. */
+static void an_end_does_not_save_a_slow_client(void)
+{
+    struct client *c;
+
+    begin();
+    c = open_stream(0, "GET /s HTTP/1.1\r\nHost: x\r\n\r\n");
+    bufferevent_disable(c->bev, EV_READ);
+    write_too_much();
+    end_stream();
+    CU_ASSERT_EQUAL(httpd_requests(w.httpd), 0);
+    WAIT(httpd_connections(w.httpd) == 0);
+    CU_ASSERT_EQUAL(w.closed, 0);
+    bufferevent_enable(c->bev, EV_READ);
+    WAIT(c->closed);
+    CU_ASSERT_FALSE(ends_like_a_whole(c));
+    end();
+}
+
+/* The server ends before the turn of the loop in which the client would have been cut off. */
+static void a_slow_client_at_the_servers_end(void)
+{
+    begin();
+    bufferevent_disable(open_stream(0, "GET /s HTTP/1.1\r\nHost: x\r\n\r\n")->bev, EV_READ);
+    write_too_much();
+    end_stream();
+    end();
+}
+
+/* A client that reads in time gets all, however much. */
+static void a_large_stream(void)
+{
+    struct client *c;
+    char *large = mem_alloc(LARGE);
+
+    begin();
+    c = open_stream(0, "GET /s HTTP/1.1\r\nHost: x\r\n\r\n");
+    memset(large, 'x', LARGE);
+    http_stream_write(w.kept, large, LARGE);
+    CU_ASSERT(http_stream_waiting(w.kept) > 0);
+    WAIT(http_stream_waiting(w.kept) == 0);
+    write_piece("more");
+    end_stream();
+    WAIT(received(c) > LARGE && ends_like_a_whole(c));
+    CU_ASSERT_EQUAL(w.closed, 0);
+    free(large);
+    end();
+}
+
+/* Silent for longer than idle connections may be. */
+static void a_silent_stream_stays(void)
+{
+    struct client *c, *idle;
+
+    begin();
+    w.config.idle_timeout_s = 1;
+    serve_anew();
+    c = open_stream(0, "GET /s HTTP/1.1\r\nHost: x\r\n\r\n");
+    WAIT(received(c) > 0);
+    idle = dial(1);
+    WAIT(idle->closed);
+    idle = dial(1);
+    WAIT(idle->closed);
+    CU_ASSERT_EQUAL(w.closed, 0);
+    CU_ASSERT_FALSE(c->closed);
+    now_us += 1000 * 1000000ll; /* nor is it a request that trickles in */
+    write_piece("there");
+    WAIT(strstr(text_of(c), "there") != NULL);
+    end_stream();
+    WAIT(c->closed); /* idle again */
+    CU_ASSERT_TRUE(ends_like_a_whole(c));
+    end();
+}
+
+static void a_drain_waits_for_streams(void)
+{
+    struct client *before, *c;
+
+    begin();
+    c = open_stream(0, "GET /s HTTP/1.1\r\nHost: x\r\n\r\n");
+    write_piece("one");
+    before = dial(1);
+    WAIT(received(c) > 0 && httpd_connections(w.httpd) == 2);
+    httpd_drain(w.httpd);
+    httpd_close_idle(w.httpd, 0);
+    WAIT(before->closed);
+    CU_ASSERT_EQUAL(httpd_connections(w.httpd), 1);
+    CU_ASSERT_EQUAL(httpd_requests(w.httpd), 1);
+    write_piece("two");
+    end_stream();
+    WAIT(has(text_of(c), "two\r\n0\r\n\r\n"));
+    httpd_close_idle(w.httpd, 1); /* not at once: its head did not say so */
+    CU_ASSERT_EQUAL(httpd_connections(w.httpd), 1);
+    now_us += 1;
+    httpd_close_idle(w.httpd, 1);
+    WAIT(c->closed);
+    WAIT(httpd_connections(w.httpd) == 0);
+    CU_ASSERT_EQUAL(w.closed, 0);
     end();
 }
 
@@ -532,6 +895,19 @@ int main(void)
         {"a drain closes after the answer", a_drain_closes_after_the_answer},
         {"close idle: keeps the busy", close_idle_keeps_the_busy},
         {"close idle: keeps answers", close_idle_keeps_answers_that_are_being_sent},
+        {"streams: HTTP/1.1", streams_to_http_1_1},
+        {"streams: HTTP/1.0", streams_to_http_1_0},
+        {"streams: HEAD", a_stream_without_a_body},
+        {"streams: within the handler", a_stream_within_the_handler},
+        {"streams: requests behind", requests_behind_a_stream},
+        {"streams: a large request after", a_large_request_after_a_stream},
+        {"streams: a client leaves", a_client_that_leaves_is_told},
+        {"streams: a slow client", a_slow_client_is_cut_off},
+        {"streams: a slow client, ended", an_end_does_not_save_a_slow_client},
+        {"streams: a slow client, freed", a_slow_client_at_the_servers_end},
+        {"streams: large", a_large_stream},
+        {"streams: silent", a_silent_stream_stays},
+        {"streams: drain", a_drain_waits_for_streams},
         CU_TEST_INFO_NULL,
     };
     int failed = unit_main("httpd", tests);

@@ -218,7 +218,7 @@ static void a_full_pipe_holds_nobody_up(void)
     CU_ASSERT_EQUAL_FATAL(unlink(path) || symlink(end, path), 0);
     log_reopen();
     log_background(true);
-    for (; sent < 6000; sent++)
+    for (; sent < 12000; sent++) /* more than both of the writer's buffers hold */
         log_event(LOG_INFO, "filler", LOG_STR("text", text));
     pid = read_in_child(fds, to);
     log_background(false);

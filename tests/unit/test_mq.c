@@ -173,7 +173,7 @@ static void closed(void *arg, struct mq_channel *ch, const struct err *why)
         c->on_closed(c);
 }
 
-static void channel(struct chan *c, bool confirms)
+static void channel(struct chan *c, enum mq_confirms confirms)
 {
     static const struct mq_channel_events events = {.opened = opened, .closed = closed};
 
@@ -181,7 +181,7 @@ static void channel(struct chan *c, bool confirms)
 }
 
 /* Connected, with one channel that is open. */
-static void begin_open(bool confirms)
+static void begin_open(enum mq_confirms confirms)
 {
     begin();
     connect_to_fake();
@@ -195,7 +195,7 @@ static void begin_consuming(uint16_t prefetch)
     connect_to_fake();
     w.a.consume = true;
     w.a.prefetch = prefetch;
-    channel(&w.a, false);
+    channel(&w.a, MQ_CONFIRMS_NONE);
     WAIT(mq_channel_is_open(w.a.ch) && fake_count(w.fake, "consume 1"));
 }
 
@@ -295,7 +295,7 @@ static void connects(void)
     connect_to_fake();
     CU_ASSERT_FALSE(mq_is_up(w.mq));
     CU_ASSERT_STRING_EQUAL(mq_broker_version(w.mq), "");
-    channel(&w.a, true);
+    channel(&w.a, MQ_CONFIRMS_EACH);
     WAIT(mq_channel_is_open(w.a.ch));
     CU_ASSERT_TRUE(mq_is_up(w.mq));
     CU_ASSERT_TRUE(mq_can_publish(w.mq));
@@ -333,7 +333,7 @@ static void bytes_that_dribble_in(void)
     connect_to_fake();
     w.a.consume = true;
     w.a.prefetch = PREFETCH;
-    channel(&w.a, true);
+    channel(&w.a, MQ_CONFIRMS_EACH);
     WAIT(mq_channel_is_open(w.a.ch) && fake_count(w.fake, "consume 1"));
     fake_deliver(w.fake, 1, w.fake->consumer, 1, "slowly");
     WAIT(w.a.deliveries == 1);
@@ -354,7 +354,7 @@ static void recovers_from(enum fake_step step, enum fake_act act)
     if (act == FAKE_SILENCE && step == FAKE_CHANNEL_OPEN)
         w.config.heartbeat = 1;
     connect_to_fake();
-    channel(&w.a, true);
+    channel(&w.a, MQ_CONFIRMS_EACH);
     WAIT(w.fake->times == 0 && mq_channel_is_open(w.a.ch));
     CU_ASSERT_EQUAL(w.a.opened, 1);
     CU_ASSERT_EQUAL(w.fake->struck, act == FAKE_SILENCE ? 1 : 2);
@@ -415,7 +415,7 @@ static void broker_without_plain(void)
     begin();
     w.fake->no_plain = true;
     connect_to_fake();
-    channel(&w.a, true);
+    channel(&w.a, MQ_CONFIRMS_EACH);
     WAIT(w.fake->connections == 3);
     CU_ASSERT_EQUAL(mq_connections(w.mq), 0);
     CU_ASSERT_EQUAL(w.fake->start_ok.len, 0); /* the password was not shown to it */
@@ -433,7 +433,7 @@ static void broker_that_is_not_there(void)
     begin();
     fake_unlisten(w.fake);
     connect_to_fake();
-    channel(&w.a, true);
+    channel(&w.a, MQ_CONFIRMS_EACH);
     CU_ASSERT_EQUAL(publish(&w.a, "m", false, &s, &e), -1);
     CU_ASSERT_EQUAL_FATAL(fake_listen(w.fake), 0);
     WAIT(mq_channel_is_open(w.a.ch));
@@ -464,7 +464,7 @@ static void misbehaviour_later(void)
     int i;
 
     for (i = 0; i < 8; i++) {
-        begin_open(true);
+        begin_open(MQ_CONFIRMS_EACH);
         if (i == 0)
             fake_drop(w.fake);
         else if (i == 1)
@@ -505,7 +505,7 @@ static void heartbeats_are_sent(void)
     w.config.heartbeat = 1;
     w.fake->heartbeat = 60; /* the lower one counts */
     connect_to_fake();
-    channel(&w.a, true);
+    channel(&w.a, MQ_CONFIRMS_EACH);
     WAIT(w.fake->heartbeats >= 5); /* two and a half periods, in which the broker beats too */
     CU_ASSERT_EQUAL(w.fake->connections, 1);
     CU_ASSERT_EQUAL(w.down, 0);
@@ -520,7 +520,7 @@ static void missing_heartbeats_are_seen(void)
     w.fake->heartbeat = 1;
     w.fake->beats = false;
     connect_to_fake();
-    channel(&w.a, true);
+    channel(&w.a, MQ_CONFIRMS_EACH);
     WAIT(w.down == 1);
     CU_ASSERT_PTR_NOT_NULL(strstr(w.why.text, "heartbeat"));
     w.fake->beats = true;
@@ -536,7 +536,7 @@ static void confirms_of_every_kind(void)
     struct sent s[10] = {{0}};
     int i;
 
-    begin_open(true);
+    begin_open(MQ_CONFIRMS_EACH);
     publish_some(s, 10);
     CU_ASSERT_EQUAL(mq_unconfirmed(w.a.ch), 10);
     CU_ASSERT_EQUAL(calls(s, 10), 0);
@@ -576,7 +576,7 @@ static void many_confirms(void)
     static struct sent s[N];
     int i, round;
 
-    begin_open(true);
+    begin_open(MQ_CONFIRMS_EACH);
     for (round = 0; round < 2; round++) {
         memset(s, 0, sizeof(s));
         for (i = 0; i < N; i++) {
@@ -610,7 +610,7 @@ static void callbacks_may_publish(void)
 {
     struct sent s[3] = {{.then = publish_again}};
 
-    begin_open(true);
+    begin_open(MQ_CONFIRMS_EACH);
     publish_some(s, 3);
     fake_ack(w.fake, 1, 3, true);
     WAIT(calls(s, 3) == 3);
@@ -626,7 +626,7 @@ static void returns_find_their_publish(void)
     struct sent s[4] = {{0}};
     struct err e;
 
-    begin_open(true);
+    begin_open(MQ_CONFIRMS_EACH);
     publish(&w.a, "one", true, &s[0], &e);
     publish(&w.a, "two", true, &s[1], &e);
     publish(&w.a, "three", true, &s[2], &e);
@@ -663,7 +663,7 @@ static void loss_is_told_once(void)
     int64_t last;
     int i;
 
-    begin_open(true);
+    begin_open(MQ_CONFIRMS_EACH);
     publish_some(s, N);
     fake_ack(w.fake, 1, 10, true);
     fake_ack(w.fake, 1, 50, false);
@@ -698,7 +698,7 @@ static void forgotten_ones_are_not_told(void)
     struct sent s[6] = {{0}};
     int i;
 
-    begin_open(true);
+    begin_open(MQ_CONFIRMS_EACH);
     publish_some(s, 4);
     mq_forget(w.a.ch, s[0].id);
     mq_forget(w.a.ch, s[3].id);
@@ -751,7 +751,7 @@ static void not_while_the_broker_is_blocked(void)
     struct sent s = {0};
     struct err e;
 
-    begin_open(true);
+    begin_open(MQ_CONFIRMS_EACH);
     fake_say(w.fake, 0, WIRE(10, 60), "s", "low on memory");
     WAIT(w.blocked == 1);
     CU_ASSERT_TRUE(mq_is_up(w.mq));
@@ -776,7 +776,7 @@ static void not_while_the_channel_is_stopped(void)
 {
     struct sent s = {0};
 
-    begin_open(true);
+    begin_open(MQ_CONFIRMS_EACH);
     fake_say(w.fake, 1, WIRE(20, 20), "o", 0);
     fence(&w.a);
     CU_ASSERT_EQUAL(fake_count(w.fake, "flow-ok 1"), 1);
@@ -802,7 +802,7 @@ static void not_when_the_output_is_full(void)
     begin();
     w.config.output_max = 2000;
     connect_to_fake();
-    channel(&w.a, true);
+    channel(&w.a, MQ_CONFIRMS_EACH);
     WAIT(mq_channel_is_open(w.a.ch));
     fence(&w.a);
     CU_ASSERT_EQUAL(mq_output(w.mq), 0);
@@ -826,7 +826,7 @@ static void not_what_does_not_fit(void)
     char *text = arena_alloc(a, 200001);
     struct err e = {0};
 
-    begin_open(true);
+    begin_open(MQ_CONFIRMS_EACH);
     memset(text, 'x', 200000);
     mq_table_put_string(a, &m.headers, "x", text);
     CU_ASSERT_EQUAL(mq_publish(w.a.ch, &m, false, NULL, NULL, &e), -1);
@@ -838,11 +838,68 @@ static void not_what_does_not_fit(void)
     end();
 }
 
+/* The answer of the fake to each qos is the barrier's end. */
+static void barriers(void)
+{
+    struct sent s[4] = {{0}};
+    struct err e;
+
+    begin_open(MQ_CONFIRMS_BARRIER);
+    publish(&w.a, "one", true, &s[0], &e);
+    publish(&w.a, "two", true, &s[1], &e);
+    CU_ASSERT_EQUAL(calls(s, 2), 0);
+    WAIT(calls(s, 2) == 2);
+    CU_ASSERT_EQUAL(s[0].outcome, MQ_CONFIRMED);
+    CU_ASSERT_EQUAL(s[1].outcome, MQ_CONFIRMED);
+    CU_ASSERT_EQUAL(mq_unconfirmed(w.a.ch), 0);
+    CU_ASSERT_EQUAL(fake_count(w.fake, "confirm.select"), 0);
+    CU_ASSERT_EQUAL(fake_count(w.fake, "qos 1 0"), 1);
+
+    w.fake->withholds = true;
+    publish(&w.a, "three", true, &s[2], &e);
+    WAIT(fake_count(w.fake, "qos 1 0") == 2);
+    publish(&w.a, "four", true, &s[3], &e);
+    WAIT(w.fake->published == 4);
+    fake_return(w.fake, 1, "chat.rpc", "message.send", "three");
+    w.fake->withholds = false;
+    fake_say(w.fake, 1, WIRE(60, 11), ""); /* of the second barrier, which did not cover the last */
+    WAIT(s[2].calls == 1);
+    CU_ASSERT_EQUAL(s[2].outcome, MQ_RETURNED);
+    CU_ASSERT_EQUAL(s[3].calls, 0);
+    WAIT(s[3].calls == 1);
+    CU_ASSERT_EQUAL(s[3].outcome, MQ_CONFIRMED);
+    CU_ASSERT_EQUAL(fake_count(w.fake, "qos 1 0"), 3);
+    CU_ASSERT_EQUAL(s[2].calls, 1);
+    end();
+}
+
+static void barriers_lost(void)
+{
+    struct sent s[2] = {{0}}, after = {0};
+    struct err e;
+
+    begin_open(MQ_CONFIRMS_BARRIER);
+    w.fake->withholds = true;
+    publish(&w.a, "one", true, &s[0], &e);
+    WAIT(fake_count(w.fake, "qos 1 0") == 1);
+    publish(&w.a, "two", true, &s[1], &e);
+    w.fake->withholds = false;
+    fake_drop(w.fake);
+    WAIT(calls(s, 2) == 2);
+    CU_ASSERT_EQUAL(s[0].outcome, MQ_LOST);
+    CU_ASSERT_EQUAL(s[1].outcome, MQ_LOST);
+    WAIT(mq_channel_is_open(w.a.ch));
+    publish(&w.a, "one", true, &after, &e);
+    WAIT(after.calls == 1);
+    CU_ASSERT_EQUAL(after.outcome, MQ_CONFIRMED);
+    end();
+}
+
 static void without_confirms(void)
 {
     struct sent s[2] = {{0}};
 
-    begin_open(false);
+    begin_open(MQ_CONFIRMS_NONE);
     publish_some(s, 2);
     CU_ASSERT(s[0].id > 0 && s[1].id > s[0].id);
     CU_ASSERT_EQUAL(mq_unconfirmed(w.a.ch), 0);
@@ -877,8 +934,8 @@ static void channels_go_down_together(void)
     struct sent s[2] = {{0}};
     struct err e;
 
-    begin_open(true);
-    channel(&w.b, true);
+    begin_open(MQ_CONFIRMS_EACH);
+    channel(&w.b, MQ_CONFIRMS_EACH);
     WAIT(mq_channel_is_open(w.b.ch));
     CU_ASSERT_EQUAL(publish(&w.a, "a", false, &s[0], &e), 0);
     CU_ASSERT_EQUAL(publish(&w.b, "b", false, &s[1], &e), 0);
@@ -914,7 +971,7 @@ static void answers_come_in_order(void)
     struct mq_table arguments = {0};
     struct arena *arena = arena_new();
 
-    begin_open(false);
+    begin_open(MQ_CONFIRMS_NONE);
     mq_table_put_string(arena, &arguments, "x-queue-type", "quorum");
     mq_exchange_declare(w.a.ch, "chat.rpc", "direct", false, letter, &a);
     mq_queue_declare(w.a.ch, "inference", false, false, &arguments, answered, &declared);
@@ -938,8 +995,8 @@ static void a_closed_channel_opens_again(void)
     struct sent s[2] = {{0}};
     struct err e;
 
-    begin_open(true);
-    channel(&w.b, true);
+    begin_open(MQ_CONFIRMS_EACH);
+    channel(&w.b, MQ_CONFIRMS_EACH);
     WAIT(mq_channel_is_open(w.b.ch));
     CU_ASSERT_EQUAL(publish(&w.a, "a", false, &s[0], &e), 0);
     CU_ASSERT_EQUAL(publish(&w.b, "b", false, &s[1], &e), 0);
@@ -1224,7 +1281,7 @@ static void closes_in_order(void)
     struct err e;
 
     begin_consuming(PREFETCH);
-    channel(&w.b, true);
+    channel(&w.b, MQ_CONFIRMS_EACH);
     WAIT(mq_channel_is_open(w.b.ch));
     deliver_up_to(1, 2);
     CU_ASSERT_EQUAL(publish(&w.b, "last", false, &s, &e), 0);
@@ -1252,7 +1309,7 @@ static void freed(void *arg)
 
 static void may_be_freed_when_closed(void)
 {
-    begin_open(true);
+    begin_open(MQ_CONFIRMS_EACH);
     mq_close(w.mq, freed, NULL);
     WAIT(w.closed == 1);
     end();
@@ -1267,7 +1324,7 @@ static void a_close_that_nobody_answers(void)
     begin();
     w.config.heartbeat = 1;
     connect_to_fake();
-    channel(&w.a, true);
+    channel(&w.a, MQ_CONFIRMS_EACH);
     WAIT(mq_channel_is_open(w.a.ch));
     CU_ASSERT_EQUAL(publish(&w.a, "m", false, &s, &e), 0);
     w.fake->deaf = true;
@@ -1282,7 +1339,7 @@ static void closes_twice(void)
     struct sent s = {0};
     struct err e;
 
-    begin_open(true);
+    begin_open(MQ_CONFIRMS_EACH);
     CU_ASSERT_EQUAL(publish(&w.a, "m", false, &s, &e), 0);
     mq_close(w.mq, NULL, NULL);
     mq_close(w.mq, goodbye, &s); /* the last one counts */
@@ -1311,7 +1368,7 @@ static void closes_while_down(void)
     WAIT(w.closed == 1);
     end();
 
-    begin_open(true);
+    begin_open(MQ_CONFIRMS_EACH);
     fake_unlisten(w.fake);
     fake_drop(w.fake);
     WAIT(w.down == 1);
@@ -1319,7 +1376,7 @@ static void closes_while_down(void)
     WAIT(w.closed == 1);
     end();
 
-    begin_open(true);
+    begin_open(MQ_CONFIRMS_EACH);
     mq_close(w.mq, goodbye, NULL); /* and the broker goes in the middle */
     fake_unlisten(w.fake);
     fake_drop(w.fake);
@@ -1334,7 +1391,7 @@ static void freeing_calls_nobody(void)
     struct err e;
 
     begin_consuming(PREFETCH);
-    channel(&w.b, true);
+    channel(&w.b, MQ_CONFIRMS_EACH);
     WAIT(mq_channel_is_open(w.b.ch));
     CU_ASSERT_EQUAL(publish(&w.b, "m", false, &s, &e), 0);
     mq_queue_declare(w.a.ch, "q", true, false, NULL, answered, &a);
@@ -1390,6 +1447,8 @@ int main(void)
         {"no publish while the channel is stopped", not_while_the_channel_is_stopped},
         {"no publish when the output is full", not_when_the_output_is_full},
         {"no publish of what does not fit", not_what_does_not_fit},
+        {"barriers in place of confirms", barriers},
+        {"barriers lost with their connection", barriers_lost},
         {"publishing without confirms", without_confirms},
         {"channels go down together", channels_go_down_together},
         {"answers come in order", answers_come_in_order},

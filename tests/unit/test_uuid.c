@@ -99,6 +99,38 @@ static void version_5_by_the_vectors(void)
     CU_ASSERT_STRING_NOT_EQUAL(uuid_v5("no uuid", "names", other), id);
 }
 
+static void derived_from_version_7(void)
+{
+    static const char base[] = "01a1fc31-d6a8-7760-a87d-7279e795addf";
+    char a[UUID_TEXT], b[UUID_TEXT], other[UUID_TEXT];
+
+    CU_ASSERT_PTR_EQUAL(uuid_v7_derived(base, "question", a), a);
+    CU_ASSERT_STRING_EQUAL(uuid_v7_derived(base, "question", b), a);
+    CU_ASSERT_STRING_NOT_EQUAL(uuid_v7_derived(base, "answer", b), a);
+    CU_ASSERT_STRING_NOT_EQUAL(a, base);
+    CU_ASSERT_TRUE(uuid_valid(a));
+    CU_ASSERT_EQUAL(uuid_version(a), 7);
+    CU_ASSERT_EQUAL(uuid_time_ms(a), uuid_time_ms(base));
+    CU_ASSERT(strchr("89ab", a[19]) != NULL); /* the variant */
+    uuid_v7_derived("01a1fc31-d6a8-7760-a87d-7279e795adde", "question", other);
+    CU_ASSERT_STRING_NOT_EQUAL(other, a); /* the same time, another id */
+    CU_ASSERT_STRING_EQUAL(uuid_v7_derived("01A1FC31-D6A8-7760-A87D-7279E795ADDF", "question", b),
+                           a);
+}
+
+static void floors(void)
+{
+    char id[UUID_TEXT], low[UUID_TEXT], next[UUID_TEXT];
+
+    CU_ASSERT_STRING_EQUAL(uuid_v7_floor(0, low), "00000000-0000-0000-0000-000000000000");
+    CU_ASSERT_STRING_EQUAL(uuid_v7_floor(0x01a1fc31d6a8, low),
+                           "01a1fc31-d6a8-0000-0000-000000000000");
+    uuid_v7(id);
+    uuid_v7_floor(uuid_time_ms(id), low);
+    uuid_v7_floor(uuid_time_ms(id) + 1, next);
+    CU_ASSERT(strcmp(low, id) < 0 && strcmp(id, next) < 0);
+}
+
 static void validity(void)
 {
     static const char *const good[] = {"00000000-0000-0000-0000-000000000000",
@@ -145,6 +177,8 @@ int main(void)
         {"version 7: a clock that steps back", version_7_survives_a_clock_that_steps_back},
         {"version 7: random", version_7_is_random},
         {"version 5: the vectors", version_5_by_the_vectors},
+        {"derived from version 7", derived_from_version_7},
+        {"floors", floors},
         {"validity", validity},
         CU_TEST_INFO_NULL,
     };

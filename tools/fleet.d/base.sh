@@ -81,6 +81,8 @@ wait_until() {
 
 # ---- ports ----
 
+PORT_SECONDS=10
+
 # Does anything on this machine listen on TCP port $1, on whatever address?
 port_is_taken() {
     local hex
@@ -89,28 +91,61 @@ port_is_taken() {
         awk -v hex="$hex" '$4 == "0A" && $2 ~ (":" hex "$") { found = 1 } END { exit !found }'
 }
 
-# Set the variable $1 to the first free port from $2 on. It stays reserved against other fleets
-# that start at the same time until this script ends.
+# Reserve port $1 against other fleets that start at the same time until this script ends. It fails
+# if one has it reserved, this one included.
+port_reserve() {
+    local reservation=/tmp/chatfleet-port-$1.lock lock_fd
+    [[ -e $reservation ]] || (umask 022 && : >"$reservation") 2>/dev/null || return 1
+    { exec {lock_fd}<"$reservation"; } 2>/dev/null || return 1
+    if ! flock --nonblock "$lock_fd"; then
+        exec {lock_fd}<&-
+        return 1
+    fi
+    RESERVED[$1]=$lock_fd
+}
+
+declare -A RESERVED=() # by port: the file that holds it
+
+port_release() {
+    local lock_fd=${RESERVED[$1]}
+    unset "RESERVED[$1]"
+    exec {lock_fd}<&-
+}
+
+# Set the variable $1 to the first free port from $2 on, reserved.
 free_port() {
-    local candidate reservation lock_fd
+    local candidate
     for ((candidate = $2; candidate < $2 + 1000 && candidate < 65536; candidate++)); do
-        port_is_taken "$candidate" && continue
-        reservation=/tmp/chatfleet-port-$candidate.lock
-        [[ -e $reservation ]] || (umask 022 && : >"$reservation") 2>/dev/null || continue
-        { exec {lock_fd}<"$reservation"; } 2>/dev/null || continue
-        if flock --nonblock "$lock_fd" && ! port_is_taken "$candidate"; then
+        port_is_taken "$candidate" || ! port_reserve "$candidate" && continue
+        if ! port_is_taken "$candidate"; then
             printf -v "$1" '%d' "$candidate"
             return
         fi
-        exec {lock_fd}<&-
+        port_release "$candidate"
     done
     fail "no free port from $2 on"
+}
+
+port_is_ours() { # reserved here, and nobody listens
+    [[ -n ${RESERVED[$1]:-} ]] || port_reserve "$1" || return 1
+    ! port_is_taken "$1"
+}
+
+# Reserve port $1, and no other; if somebody has it, wait a little for its release.
+exact_port() {
+    ! port_is_ours "$1" || return 0
+    warn "port $1 is taken by somebody else; waiting for it"
+    wait_until "$PORT_SECONDS" port_is_ours "$1"
 }
 
 # ---- text ----
 
 random_hex() { # $1 random bytes as hexadecimal digits
     od -An -vtx1 -N"$1" /dev/urandom | tr -d ' \n'
+}
+
+is_uuid() {
+    [[ $1 =~ ^[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}$ ]]
 }
 
 # Replace the file $1 (mode 0600) by what comes in, all at once.

@@ -14,6 +14,10 @@ broker_private_url() {
     printf 'amqp://%s:%s@127.0.0.1:%d' "$BROKER_USER" "$(setting BROKER_PASSWORD)" "$(setting AMQP_PORT)"
 }
 
+broker_looks_private() { # has the URL $1 the form of such a one, of whatever port and password?
+    [[ $1 =~ ^amqp://"$BROKER_USER":[0-9a-f]{32}@127\.0\.0\.1:[0-9]+$ ]]
+}
+
 broker_url() {
     value_of "$RUN_DIR/broker" RABBITMQ_URL
 }
@@ -69,16 +73,12 @@ broker_make_data() {
     if [[ -z $data ]]; then
         data=$FLEET_HOME/rabbitmq
         if ! as_broker test -x "$FLEET_HOME"; then
-            data=$shared/$(broker_hash)
+            data=$shared/$(fleet_hash)
             as_root install -d -m 711 "$shared"
         fi
         set_setting BROKER_DATA "$data"
     fi
     as_root install -d -m 700 -o rabbitmq -g rabbitmq "$data" "$data/conf.d"
-}
-
-broker_hash() { # what tells this fleet from others on the machine
-    printf '%s' "$FLEET_HOME" | sha256sum | cut -c1-12
 }
 
 broker_purge() {
@@ -93,19 +93,11 @@ broker_purge() {
 
 # ---- configuration ----
 
-# Keep the port that setting $1 names, unless somebody else has taken it: then the next free one.
-broker_port() {
-    local port
-    port=$(setting "$1")
-    free_port port "${port:-$2}"
-    set_setting "$1" "$port"
-}
-
 broker_configure() {
-    broker_port AMQP_PORT 5673
-    broker_port MANAGEMENT_PORT 15673
-    broker_port DISTRIBUTION_PORT 25673
-    broker_port EPMD_PORT 4370
+    server_port AMQP_PORT 5673 dialled
+    server_port MANAGEMENT_PORT 15673 dialled
+    server_port DISTRIBUTION_PORT 25673
+    server_port EPMD_PORT 4370
     [[ -n $(setting BROKER_PASSWORD) ]] || set_setting BROKER_PASSWORD "$(random_hex 16)"
     [[ -n $(setting BROKER_COOKIE) ]] || set_setting BROKER_COOKIE "$(random_hex 16)"
     broker_make_data
@@ -141,7 +133,7 @@ broker_command() {
         env --ignore-environment --chdir="$data"
         PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin LANG=C.UTF-8
         HOME="$data" ERL_EPMD_PORT="$(setting EPMD_PORT)" ERL_EPMD_ADDRESS=127.0.0.1
-        RABBITMQ_NODENAME="chatfleet-$(broker_hash)@localhost"
+        RABBITMQ_NODENAME="chatfleet-$(fleet_hash)@localhost"
         RABBITMQ_DIST_PORT="$(setting DISTRIBUTION_PORT)"
         RABBITMQ_CONF_ENV_FILE="$data/environment" RABBITMQ_CONFIG_FILE="$data/rabbitmq.conf"
         RABBITMQ_CONFIG_FILES="$data/conf.d" RABBITMQ_ADVANCED_CONFIG_FILE="$data/advanced.config"
@@ -197,6 +189,15 @@ broker_stop() {
     await_end "$BROKER_STOP_SECONDS" as_root rabbitmq
     signal_to epmd TERM as_root
     await_end 5 as_root epmd
+}
+
+broker_restart() {
+    if is_alive rabbitmq; then
+        server_port_hold AMQP_PORT
+        server_port_hold MANAGEMENT_PORT
+    fi
+    broker_stop
+    broker_start
 }
 
 broker_ctl() {

@@ -5,7 +5,7 @@ help_all() {
     cat <<'TEXT'
 Usage: ./fleet COMMAND [ARGUMENTS]
 
-  up                    install, build and start everything, then make a real call
+  up                    install, build and start everything, then take a real chat turn
   down [--purge]        stop everything; --purge also deletes data and secrets
   status [--json]       what runs
   scale KIND=N …        run N processes of a kind
@@ -13,10 +13,13 @@ Usage: ./fleet COMMAND [ARGUMENTS]
   logs [NAME] [-f]      the logs of a process, a kind, or of all
   env                   export lines with addresses and secrets, for tools of your own
   token [OPTIONS]       a bearer token for the HTTP interface
+  chat TEXT             send a message and print the answer while it comes
   test [PATTERN]        build with sanitizers and run all tests against private servers
-  bench [NAME]          measure, side by side with bare AMQP
+  bench [NAME]          measure, side by side with bare AMQP and PostgreSQL
   broker start|stop|restart|ctl
                         the private RabbitMQ
+  database start|stop|restart|psql
+                        the private PostgreSQL
   help [COMMAND]        this, or more about a command
 
 State stands in $FLEET_HOME (default: .fleet in the checkout): fleets with different ones run side
@@ -31,12 +34,16 @@ help_up() {
     cat <<'TEXT'
 Usage: ./fleet up
 
-Installs the packages that are missing, builds build/release, starts a private RabbitMQ, declares
-the topology, starts at least one process of each kind, and ends with a real call that the fleet
-answered. Does what is left to do: again is harmless, and processes that died are started again.
+Installs the packages that are missing, builds build/release, starts a private RabbitMQ and a private
+PostgreSQL, declares the topology, applies the schema, starts at least one process of each kind, and ends
+with a real chat turn and its answer. Does what is left to do: again is harmless, and processes that
+died are started again. Those that run keep their build and settings: ./fleet restart renews them.
 
   RABBITMQ_URL             use this running broker instead of a private one
   RABBITMQ_MANAGEMENT_URL  its management API, http://user:password@host:port, if any
+  DATABASE_URL             use this running PostgreSQL instead of a private one, as the workers' role
+  DATABASE_ADMIN_URL       the same as a role that may alter the schema, to apply it
+  AUTH_AUTO_PROVISION      true where nobody else fills auth.users of that database
   PORT                     of the HTTP interface, or the next free one (3006)
   BIND_ADDRESS             of the HTTP interface (127.0.0.1; 0.0.0.0 for all)
   JWT_SECRET               to sign tokens with; a random one is made once
@@ -48,16 +55,18 @@ TEXT
 cmd_up() {
     (($# == 0)) || usage_error "up takes no arguments"
     require_env
-    STEPS=7
+    STEPS=9
     state_lock
     step "packages" packages_ensure run
     step "build" build_release
     step "RabbitMQ${RABBITMQ_URL:+ (${RABBITMQ_URL##*[@/]} of RABBITMQ_URL)}" broker_ensure
+    step "PostgreSQL${DATABASE_URL:+ ($(database_address "$DATABASE_URL") of DATABASE_URL)}" database_ensure
     secrets_make
     step "topology" topology_apply
+    step "schema" schema_apply
     step "listening socket" keeper_start
     step "processes" up_processes
-    step "a call" up_call
+    step "a chat turn" up_turn
     up_report
 }
 
@@ -98,11 +107,26 @@ up_processes() {
         (($(wanted "$kind") > 0)) || set_wanted "$kind" 1
     done
     stop_leftovers
+    mapfile -t UP_KEPT < <(names_alive)
     reconcile_all
 }
 
-up_call() {
-    wait_until 15 echo_call || fail "POST $(gateway_url)/api/chat/echo: $ECHO_ANSWER"
+up_turn() {
+    wait_until 15 chat_turn ||
+        fail "the turn at $(gateway_url)/api/chat got no answer: $TURN_PROBLEM$(up_turn_hint)"
+}
+
+# Processes that ran before this ./fleet up are left as they are, and may be why the turn failed.
+up_turn_hint() {
+    local name outdated=()
+    for name in "${UP_KEPT[@]}"; do
+        ! is_outdated "$name" || outdated+=("$name")
+    done
+    if ((${#outdated[@]} > 0)); then
+        printf '\nof an older build: %s; ./fleet restart takes the new one' "${outdated[*]}"
+    elif ((${#UP_KEPT[@]} > 0)); then
+        printf '\nwith the settings of an earlier start: %s; ./fleet restart takes new ones' "${UP_KEPT[*]}"
+    fi
 }
 
 up_report() {
@@ -111,11 +135,14 @@ up_report() {
     [[ $FLEET_HOME == "$ROOT/.fleet" ]] || program="FLEET_HOME=$(printf %q "$FLEET_HOME") $program"
     management=$(broker_management_url)
     echo
-    say "POST /api/chat/echo answered: $ECHO_ANSWER"
+    say "asked:    $CHAT_QUESTION"
+    say "answered: $TURN_ANSWER"
+    say "          (model $TURN_MODEL)"
     echo
     printf '  %-20s %s\n' "HTTP interface" "$(gateway_url)"
     printf '  %-20s %s\n' "RabbitMQ" "$(broker_address)"
     [[ -z $management ]] || printf '  %-20s %s\n' "RabbitMQ management" "$(login_of "$management")"
+    printf '  %-20s %s\n' "PostgreSQL" "$(database_address)"
     while read -r name; do
         printf '  %-20s http://%s/health /metrics%s\n' "$name" "$(admin_of "$name")" \
             "$(is_outdated "$name" && echo "   (an older build: restart takes the new one)")"
@@ -123,7 +150,8 @@ up_report() {
     cat <<TEXT
 
 Try it:
-  curl -sS $(gateway_url)/api/chat/echo -H "Authorization: Bearer \$($program token)" -H 'Content-Type: application/json' -d '$ECHO_BODY'
+  $program chat "What should I learn first?" --conversation $CHAT_ID
+  curl -sS $(gateway_url)/api/chat/conversations -H "Authorization: Bearer \$($program token --user $CHAT_USER)"
 TEXT
 }
 
@@ -144,10 +172,10 @@ help_down() {
 Usage: ./fleet down [--purge]
 
 Stops all that ./fleet started here: first the shims, which answer what is under way, then the
-workers, then RabbitMQ. What does not end within DRAIN_TIMEOUT_SECONDS (30) and a little more is
+workers, then RabbitMQ and PostgreSQL. What does not end within DRAIN_TIMEOUT_SECONDS (30) and a little more is
 killed. Data, secrets and ports are kept for the next ./fleet up (which starts one process of each
 kind again); --purge deletes them, too, but never $FLEET_HOME/env. What stands on a broker that
-RABBITMQ_URL named stays there.
+RABBITMQ_URL named, or in a database that DATABASE_URL named, stays there.
 TEXT
 }
 
@@ -169,10 +197,15 @@ cmd_down() {
     if $purge && ! broker_is_private; then
         say "queues and exchanges on $(broker_address) are left as they are"
     fi
+    if $purge && ! database_is_private; then
+        say "the database $(database_address) is left as it is"
+    fi
     broker_stop
-    rm -f -- "$RUN_DIR/wanted" "$RUN_DIR/broker"
+    database_stop
+    rm -f -- "$RUN_DIR/wanted" "$RUN_DIR/broker" "$RUN_DIR/database"
     if $purge; then
         broker_purge
+        database_purge
         rm -rf -- "$RUN_DIR" "$LOG_DIR" "$SETTINGS" "$FLEET_HOME/lock"
         rmdir --ignore-fail-on-non-empty -- "$FLEET_HOME"
     fi
@@ -210,6 +243,7 @@ cmd_scale() {
         set_wanted "$kind" "$n"
     done
     broker_ensure
+    database_ensure
     reconcile_all
 }
 
@@ -217,8 +251,9 @@ help_restart() {
     cat <<TEXT
 Usage: ./fleet restart [KIND]
 
-Builds, then replaces the processes (of one KIND: ${KINDS[*]}) one by one: the new one serves
-before the old one is told to finish. Clients keep their listening socket and notice nothing.
+Builds, applies the new build's migrations, then replaces the processes, all or those of one KIND
+(${KINDS[*]}), one by one: the new one serves before the old one is told to
+finish. Clients keep their listening socket and notice nothing.
 TEXT
 }
 
@@ -233,6 +268,8 @@ cmd_restart() {
     state_lock
     require_up
     build_release
+    database_ensure
+    schema_apply
     stop_leftovers
     for kind in "${kinds[@]}"; do
         mapfile -t names < <(names_of "$kind")
@@ -251,7 +288,7 @@ help_logs() {
 Usage: ./fleet logs [NAME] [-f] [-n LINES]
 
 Prints the last LINES (50) of the logs of NAME: a process (gateway.1), a kind (gateway), rabbitmq,
-build-release, packages; without NAME, of all processes. -f goes on with what is added.
+postgresql, build-release, packages; without NAME, of all processes. -f goes on with what is added.
 TEXT
 }
 
@@ -297,19 +334,23 @@ help_env() {
     cat <<'TEXT'
 Usage: eval "$(./fleet env)"
 
-Prints export lines for a fleet or broker that runs: CHATFLEET_URL (while the fleet is up),
-RABBITMQ_URL, RABBITMQ_MANAGEMENT_URL (with its login), JWT_SECRET, INTERNAL_SERVICE_KEY, and
-CHATFLEET_HOME, by which ./fleet with another FLEET_HOME knows that they are not meant for it.
+Prints export lines for a fleet, broker or database that runs: CHATFLEET_URL (while the fleet is
+up), RABBITMQ_URL, RABBITMQ_MANAGEMENT_URL (with its login), DATABASE_URL (the workers' role),
+DATABASE_ADMIN_URL (the schema's owner), JWT_SECRET, INTERNAL_SERVICE_KEY, and CHATFLEET_HOME, by
+which ./fleet with another FLEET_HOME knows that they are not meant for it, and this one that private
+servers of such addresses are its own.
 TEXT
 }
 
 cmd_env() {
     (($# == 0)) || usage_error "env takes no arguments"
-    [[ -n $(broker_url) ]] || fail "the fleet is not up: ./fleet up starts it"
+    [[ -n $(broker_url)$(database_url) ]] || fail "the fleet is not up: ./fleet up starts it"
     ! fleet_is_up || env_line CHATFLEET_URL "$(gateway_url)"
     env_line CHATFLEET_HOME "$FLEET_HOME"
     env_line RABBITMQ_URL "$(broker_url)"
     env_line RABBITMQ_MANAGEMENT_URL "$(broker_management_url)"
+    env_line DATABASE_URL "$(database_url)"
+    env_line DATABASE_ADMIN_URL "$(database_admin_url)"
     env_line JWT_SECRET "$(setting JWT_SECRET)"
     env_line INTERNAL_SERVICE_KEY "$(setting INTERNAL_SERVICE_KEY)"
 }
@@ -338,7 +379,8 @@ help_broker() {
 Usage: ./fleet broker start | stop | restart | ctl ARGUMENTS…
 
 The private RabbitMQ of this fleet, alone: starts it (with no process of the fleet), stops it,
-stops and starts it; ctl is rabbitmqctl against it, as in ./fleet broker ctl list_queues.
+stops and starts it; ctl is rabbitmqctl against it, as in ./fleet broker ctl list_queues. A port
+that somebody else has taken meanwhile is awaited while the fleet is up, else the next one is used.
 TEXT
 }
 
@@ -354,16 +396,41 @@ cmd_broker() {
             state_lock
             ! fleet_is_up || broker_is_private || fail "the fleet's broker is not a private one"
             secrets_make
-            case $verb in
-                start) broker_start ;;
-                stop) broker_stop ;;
-                restart)
-                    broker_stop
-                    broker_start
-                    ;;
-            esac
+            "broker_$verb"
             ;;
         *) usage_error "broker takes start, stop, restart or ctl, not \"$verb\"" ;;
+    esac
+}
+
+# ---- database ----
+
+help_database() {
+    cat <<'TEXT'
+Usage: ./fleet database start | stop | restart | psql ARGUMENTS…
+
+The private PostgreSQL of this fleet, alone: starts it (with no process of the fleet, and without
+the schema: that is chatfleet schema apply), stops it, stops and starts it; psql is psql against it
+as its administrator, as in ./fleet database psql -c 'TABLE chat.schema_migrations'. A port that
+somebody else has taken meanwhile is awaited while the fleet is up, else the next one is used.
+TEXT
+}
+
+cmd_database() {
+    local verb=${1:-}
+    [[ $verb == psql ]] || (($# == 1)) || usage_error "database takes start, stop, restart or psql"
+    case $verb in
+        psql)
+            shift
+            is_alive postgresql || fail "no private PostgreSQL runs here"
+            database_psql "$@"
+            ;;
+        start | stop | restart)
+            state_lock
+            ! fleet_is_up || database_is_private || fail "the fleet's database is not a private one"
+            secrets_make
+            "database_$verb"
+            ;;
+        *) usage_error "database takes start, stop, restart or psql, not \"$verb\"" ;;
     esac
 }
 
@@ -416,7 +483,7 @@ main() {
         "help_$command"
         exit 0
     fi
-    state_forget_other
+    state_forget_env
     state_load_env
     BIN_DIR=$(realpath --no-symlinks --canonicalize-missing -- "${CHATFLEET_BIN:-$ROOT/build/release}")
     trap on_exit EXIT

@@ -3,7 +3,6 @@
 
 GATEWAY_SOCKET=gateway.sock # in RUN_DIR
 KEEPER=gateway.keeper
-ECHO_BODY='{"message":"hello from the fleet"}'
 
 keeper_start() {
     local port=${PORT:-$(setting PORT)} address=${BIND_ADDRESS:-127.0.0.1} asked log left
@@ -52,13 +51,6 @@ gateway_url() {
         *:*) host="[$host]" ;;
     esac
     printf 'http://%s:%d' "${host:-127.0.0.1}" "$(setting PORT)"
-}
-
-# POST the echo operation with a fresh token into ECHO_ANSWER; 0 when it was answered well.
-echo_call() {
-    ECHO_ANSWER=$(curl --silent --show-error --max-time 10 --fail-with-body \
-        --header "Authorization: Bearer $(issue_token)" --header 'Content-Type: application/json' \
-        --data "$ECHO_BODY" "$(gateway_url)/api/chat/echo" 2>&1)
 }
 
 issue_token() {

@@ -2,11 +2,12 @@
 # Debian packages: installs what is missing, and nothing else.
 
 PACKAGES_RUN=(gcc libc6-dev cmake ninja-build pkg-config libevent-dev librabbitmq-dev libjansson-dev
-    libjwt-dev libssl-dev rabbitmq-server curl jq)
-PACKAGES_TEST=(clang clang-format libcunit1-dev openssl git procps)
+    libjwt-dev libssl-dev libpq-dev libcurl4-openssl-dev rabbitmq-server postgresql curl jq)
+PACKAGES_TEST=(clang clang-format libcunit1-dev openssl git procps systemd docker-compose)
 PACKAGES_BENCH=(wrk)
 PACKAGES_NODE=(nodejs npm ca-certificates) # unless the user has a node of his own
 POLICY=/usr/sbin/policy-rc.d
+CLUSTER_RULE=/etc/postgresql-common/createcluster.d/chatfleet.conf
 
 packages_missing() { # those of "$@" that are not installed
     comm -13 \
@@ -31,8 +32,9 @@ packages_ensure() {
 packages_install() {
     local log=$LOG_DIR/packages.log
     printf 'installing %s … ' "$*"
-    POLICY_MADE=false
+    POLICY_MADE=false CLUSTER_RULE_MADE=false
     policy_refuse_starts
+    [[ " $* " != *' postgresql '* ]] || policy_refuse_clusters
     if ! { apt_get update && apt_get install --yes --no-install-recommends "$@"; } >"$log" 2>&1 </dev/null; then
         policy_restore
         step_break
@@ -48,14 +50,25 @@ apt_get() {
         apt-get --quiet --option DPkg::Lock::Timeout=600 "$@"
 }
 
-# While rabbitmq-server is installed, its package may not start a broker for the whole system.
+# While they are installed, the packages of servers may not start any for the whole system, …
 policy_refuse_starts() {
     [[ ! -e $POLICY ]] || return 0
     POLICY_MADE=true
     printf '#!/bin/sh\nexit 101\n' | as_root install -m 755 /dev/stdin "$POLICY"
 }
 
+# … and that of PostgreSQL may not make a database cluster for it.
+policy_refuse_clusters() {
+    [[ ! -e $CLUSTER_RULE ]] || return 0
+    CLUSTER_RULE_MADE=true
+    echo 'create_main_cluster = false' | as_root install -D -m 644 /dev/stdin "$CLUSTER_RULE"
+}
+
 policy_restore() {
+    if ${CLUSTER_RULE_MADE:-false}; then
+        as_root rm -f -- "$CLUSTER_RULE"
+        CLUSTER_RULE_MADE=false
+    fi
     if ${POLICY_MADE:-false}; then
         as_root rm -f -- "$POLICY"
         POLICY_MADE=false

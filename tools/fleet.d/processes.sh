@@ -5,7 +5,7 @@
 
 # The kinds of processes, along the way of a request; this is the only list of them. They stop in
 # this order, and start in the other one, so that no shim takes a request that nobody serves.
-KINDS=(gateway context-builder)
+KINDS=(gateway persistence context-builder inference)
 MAX_PROCESSES=64
 READY_SECONDS=30
 
@@ -97,6 +97,13 @@ all_names() {
     done
 }
 
+names_alive() {
+    local name
+    while read -r name; do
+        is_dead "$name" || echo "$name"
+    done < <(all_names)
+}
+
 # Each process and the one that is to take its place write a state file of their own, so that the
 # end of the one does not remove the other's. Print the file that the process with pid $2 wrote.
 state_file_of() {
@@ -146,12 +153,15 @@ start_process() {
 # What each process finds in its environment, beside the user's own settings.
 process_environment() {
     unset NOTIFY_SOCKET WATCHDOG_PID WATCHDOG_USEC LISTEN_PID LISTEN_FDS LISTEN_FDNAMES
-    RABBITMQ_URL=$(broker_url) JWT_SECRET=$(setting JWT_SECRET)
+    unset DATABASE_ADMIN_URL DATABASE_ADMIN_URL_FILE # the ctl's alone
+    RABBITMQ_URL=$(broker_url) DATABASE_URL=$(database_url) JWT_SECRET=$(setting JWT_SECRET)
     INTERNAL_SERVICE_KEY=$(setting INTERNAL_SERVICE_KEY)
     PORT=$(setting PORT) BIND_ADDRESS=$(setting BIND_ADDRESS)
     LOG_FILE='' ADMIN_ADDRESS=127.0.0.1 ADMIN_PORT=0 STATE_FILE=$1
-    export RABBITMQ_URL JWT_SECRET INTERNAL_SERVICE_KEY PORT BIND_ADDRESS LOG_FILE
+    export RABBITMQ_URL DATABASE_URL JWT_SECRET INTERNAL_SERVICE_KEY PORT BIND_ADDRESS LOG_FILE
     export ADMIN_ADDRESS ADMIN_PORT STATE_FILE
+    # No auth service fills auth.users of a private database.
+    ! database_is_private || export AUTH_AUTO_PROVISION="${AUTH_AUTO_PROVISION:-true}"
     ulimit -Sn "$(open_files_limit)"
 }
 

@@ -3,10 +3,11 @@
 #
 #   env       the user's own settings, KEY=VALUE lines, if there is such a file
 #   settings  secrets, ports and places that outlive ./fleet down, KEY=VALUE lines
-#   run/      wanted (KIND=N lines; there while the fleet is up), broker (the URLs in use),
+#   run/      wanted (KIND=N lines; there while the fleet is up), broker, database (the URLs in use),
 #             NAME.pid and NAME.json of each process, the keeper's socket
 #   logs/     a log for each process, and those of build and packages
 #   rabbitmq/ the broker's data, unless its user cannot reach it here (broker.sh)
+#   postgresql/  the database's, likewise (database.sh)
 
 FLEET_HOME=$(realpath --no-symlinks --canonicalize-missing -- "${FLEET_HOME:-$ROOT/.fleet}")
 RUN_DIR=$FLEET_HOME/run
@@ -20,7 +21,7 @@ state_open() {
         umask 077
         mkdir -p -- "$FLEET_HOME" "$RUN_DIR" "$LOG_DIR"
     ) || fail "$FLEET_HOME cannot be made"
-    chmod 711 -- "$FLEET_HOME" # the broker's user passes through; all else is 0700 and 0600
+    chmod 711 -- "$FLEET_HOME" # the servers' users pass through; all else is 0700 and 0600
 }
 
 # One command at a time changes a fleet. The lock goes with this process, however it ends.
@@ -72,6 +73,35 @@ set_setting() {
     [[ $(setting "$1") == "$2" ]] || set_value "$SETTINGS" "$1" "$2"
 }
 
+# Take the port that setting $1 names, or the next free one if somebody else has taken it. Where
+# clients dial it ("dialled" as $3) it stays while there are any.
+server_port() {
+    local port
+    port=$(setting "$1")
+    if [[ -n $port && ${3:-} == dialled ]] && { [[ -n ${RESERVED[$port]:-} ]] || port_is_dialled; }; then
+        exact_port "$port" ||
+            fail "port $port is still taken by somebody else; free it, or give it up by ./fleet down"
+        return
+    fi
+    free_port port "${port:-$2}"
+    set_setting "$1" "$port"
+}
+
+port_is_dialled() { # there is, or is meant to be, a process that knows the servers' addresses
+    fleet_is_up || [[ -n $(names_alive) ]]
+}
+
+# Keep the port of setting $1 while the server that listens there restarts.
+server_port_hold() {
+    local port
+    port=$(setting "$1")
+    [[ -z $port ]] || port_reserve "$port" || true
+}
+
+fleet_hash() { # what tells this fleet from others on the machine
+    printf '%s' "$FLEET_HOME" | sha256sum | cut -c1-12
+}
+
 # Take the lines of $FLEET_HOME/env into the environment; what is set there already wins. Values
 # are literal: one pair of quotes around them is taken off, nothing is expanded. A line that cannot be
 # read is kept in ENV_FAULT, for the commands that start something.
@@ -98,10 +128,17 @@ require_env() {
     [[ -z $ENV_FAULT ]] || fail "$ENV_FAULT"
 }
 
-# What ./fleet env of another fleet left in this shell is not meant for this one.
-state_forget_other() {
-    [[ -n ${CHATFLEET_HOME:-} && $CHATFLEET_HOME != "$FLEET_HOME" ]] || return 0
-    unset RABBITMQ_URL RABBITMQ_MANAGEMENT_URL JWT_SECRET INTERNAL_SERVICE_KEY CHATFLEET_URL
+# What ./fleet env left in this shell: of another fleet it is not meant for this one; of this one, the
+# addresses of private servers name no others, and may be out of date (after a purge, say).
+state_forget_env() {
+    [[ -n ${CHATFLEET_HOME:-} ]] || return 0
+    if [[ $CHATFLEET_HOME != "$FLEET_HOME" ]]; then
+        unset RABBITMQ_URL RABBITMQ_MANAGEMENT_URL DATABASE_URL DATABASE_ADMIN_URL JWT_SECRET \
+            INTERNAL_SERVICE_KEY CHATFLEET_URL
+        return
+    fi
+    ! broker_looks_private "${RABBITMQ_URL:-}" || unset RABBITMQ_URL RABBITMQ_MANAGEMENT_URL
+    ! database_looks_private "${DATABASE_URL:-}" || unset DATABASE_URL DATABASE_ADMIN_URL
 }
 
 # ---- secrets ----

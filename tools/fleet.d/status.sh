@@ -1,18 +1,20 @@
 # shellcheck shell=bash
-# ./fleet status: what runs, from the records, the admin endpoints and the management API.
+# ./fleet status: what runs, from the records, the admin endpoints, the management API, pg_isready.
 
 help_status() {
     cat <<'TEXT'
 Usage: ./fleet status [--json]
 
-Shows the broker and each process that runs or should run: state (up; starting; unhealthy; dead),
-pid, admin address, its queue; then for each queue the messages that wait (ready), that workers hold
-(unacked), that wait for a retry, and the dead letters, as the management API counted them some
-seconds ago; "-" where it cannot tell. Exit code 0 when all that should run is up,
-else 1. With --json:
+Shows the broker, the database and each process that runs or should run: state (up; starting; unhealthy; dead),
+pid, admin address, its first queue; then for each work queue of the broker, also of kinds of which
+none runs, the messages that wait (ready), that workers hold (unacked), that wait for a retry, and the
+dead letters, as the management API counted them some seconds ago. Without that API these are the
+queues of the processes, with "-" for the numbers. Exit code 0 when all that should run is up, else 1.
+With --json:
 
   {"up": true, "url": "http://…" | null,
    "broker": {"private", "alive", "pid", "amqp", "management", "version"},
+   "database": {"private", "alive", "pid", "address"},
    "processes": [{"kind", "name", "pid", "state", "alive", "ready", "admin", "outdated",
                   "queue", "ready_messages", "unacked_messages"}],
    "queues": [{"queue", "ready", "unacked", "retrying", "dead"}]}
@@ -56,11 +58,14 @@ status_json() {
         --argjson private "$(broker_is_private && echo true || echo false)" \
         --arg broker_pid "$(pid_of rabbitmq)" \
         --arg amqp "$(broker_address)" \
+        --argjson database "$(status_database)" \
         --arg management "$(management_address "$management")" \
         --argjson overview "$(api_or_null 'overview?columns=rabbitmq_version')" \
         --argjson queues "$(api_or_null "queues/$vhost?columns=name,messages_ready,messages_unacknowledged")" \
+        --arg replies "${EXCHANGE_PREFIX:-chat}.reply." \
         --arg health "$(status_health)" '
         def known: if . == "" then null else . end;
+        def is_work: startswith($replies) or test("\\.retry\\.|\\.dlq$|^amq\\.") | not;
         ([$health | split("\n")[] | select(. != "") | split(" ") | {(.[0]): .[1]}] | add // {}) as $codes
         | (($queues // []) | map({(.name): .}) | add // {}) as $queues
         | [split("\n")[] | select(. != "") | split("\t")
@@ -73,7 +78,7 @@ status_json() {
             | .ready_messages = $queues[.queue // ""].messages_ready
             | .unacked_messages = $queues[.queue // ""].messages_unacknowledged]
         | . as $processes
-        | ([$processes[].queue | select(. != null)] | unique | map({
+        | ([$processes[].queue // empty, ($queues | keys[] | select(is_work))] | unique | map({
             queue: .,
             ready: $queues[.].messages_ready,
             unacked: $queues[.].messages_unacknowledged,
@@ -86,8 +91,25 @@ status_json() {
            pid: ($broker_pid | if $private and . != "" then tonumber else null end),
            amqp: ($amqp | known), management: ($management | known),
            version: $overview.rabbitmq_version} as $broker
-        | {up: ($wanted and $broker.alive != false and ($processes | all(.ready))),
-           url: ($url | known), broker: $broker, processes: $processes, queues: $work}'
+        | {up: ($wanted and $broker.alive != false and $database.alive != false
+                and ($processes | all(.ready))),
+           url: ($url | known), broker: $broker, database: $database, processes: $processes,
+           queues: $work}'
+}
+
+status_database() { # whether it accepts connections, as JSON; null before one is chosen
+    local address pid alive=false
+    address=$(database_address)
+    if [[ -z $address ]]; then
+        alive=null
+    elif pg_isready --quiet --timeout=3 --dbname="postgresql://$address"; then
+        alive=true
+    fi
+    pid=$(database_is_private && pid_of postgresql) || true
+    jq --null-input --compact-output --arg address "$address" --argjson alive "$alive" --arg pid "$pid" \
+        --argjson private "$(database_is_private && echo true || echo false)" \
+        '{$private, $alive, pid: (if $pid == "" then null else $pid | tonumber end),
+          address: (if $address == "" then null else $address end)}'
 }
 
 management_address() { # the URL $1 without the login
@@ -152,6 +174,8 @@ status_table() {
     jq --raw-output '.broker | "RabbitMQ        \(if .alive then "up" elif .alive == null then "unknown" else "down" end)"
         + "  \(.amqp // "")" + (if .management then "  management \(.management)" else "" end)
         + (if .version then "  version \(.version)" else "" end)' <<<"$1"
+    jq --raw-output '.database | "PostgreSQL      \(if .alive then "up" elif .alive == null then "unknown" else "down" end)"
+        + "  \(.address // "")"' <<<"$1"
     jq --raw-output 'select(any(.processes[]; .state == "dead"))
         | "Some should run and do not: ./fleet up starts them."' <<<"$1"
     jq --raw-output 'select(any(.processes[]; .outdated))

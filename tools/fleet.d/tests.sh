@@ -1,14 +1,16 @@
 # shellcheck shell=bash
-# ./fleet test and ./fleet bench: both against a RabbitMQ of their own in a temporary FLEET_HOME.
+# ./fleet test and ./fleet bench: both against a RabbitMQ and a PostgreSQL of their own in a temporary
+# FLEET_HOME.
 
 help_test() {
     cat <<'TEXT'
 Usage: ./fleet test [PATTERN]
 
 Installs what tests need, builds build/asan with sanitizers and runs the tests whose names match
-the regular expression PATTERN, or all, against a private RabbitMQ on free ports; a running fleet is
-not touched. Exit code and last lines are ctest's. Tests find in their environment CHATFLEET_BIN,
-RABBITMQ_URL, RABBITMQ_MANAGEMENT_URL, and FLEET_HOME for calls such as ./fleet broker restart.
+the regular expression PATTERN, or all, against a private RabbitMQ and PostgreSQL (with the schema
+applied) on free ports; a running fleet is not touched. Exit code and last lines are ctest's. Tests
+find in their environment CHATFLEET_BIN, RABBITMQ_URL, RABBITMQ_MANAGEMENT_URL, DATABASE_URL,
+DATABASE_ADMIN_URL, and FLEET_HOME for calls such as ./fleet broker restart.
 TEXT
 }
 
@@ -21,9 +23,9 @@ cmd_test() {
     step "packages" packages_ensure test
     step "build with sanitizers" build asan
     step "node modules" node_modules "$ROOT/tests/integration"
-    step "RabbitMQ" servers_start
-    echo
     export CHATFLEET_BIN=$ROOT/build/asan
+    step "RabbitMQ and PostgreSQL" servers_start
+    echo
     export ASAN_OPTIONS=${ASAN_OPTIONS:-detect_leaks=1:halt_on_error=1:abort_on_error=0}
     export UBSAN_OPTIONS=${UBSAN_OPTIONS:-halt_on_error=1:print_stacktrace=1}
     ctest --test-dir "$ROOT/build/asan" --output-on-failure --no-tests=error \
@@ -34,10 +36,11 @@ help_bench() {
     cat <<'TEXT'
 Usage: ./fleet bench [NAME] [ARGUMENTS…]
 
-Builds build/release and runs tests/bench/run with the arguments, against a private RabbitMQ on free
-ports; a running fleet is not touched, but shares the machine. tests/bench/run finds in its
-environment CHATFLEET_BIN, RABBITMQ_URL, RABBITMQ_MANAGEMENT_URL, JWT_SECRET, INTERNAL_SERVICE_KEY and
-a FLEET_HOME in which ./fleet up, scale and status work.
+Builds build/release and runs tests/bench/run with the arguments, against a private RabbitMQ and
+PostgreSQL (with the schema applied) on free ports; a running fleet is not touched, but shares the
+machine. tests/bench/run finds in its environment CHATFLEET_BIN, RABBITMQ_URL,
+RABBITMQ_MANAGEMENT_URL, DATABASE_URL, DATABASE_ADMIN_URL, JWT_SECRET, INTERNAL_SERVICE_KEY and a
+FLEET_HOME in which ./fleet up, scale and status work.
 TEXT
 }
 
@@ -48,11 +51,11 @@ cmd_bench() {
     { # standard output belongs to the figures
         step "packages" packages_ensure bench
         step "build" build release -DBENCH=ON
-        step "node modules" node_modules "$ROOT/tests/bench"
-        step "RabbitMQ" servers_start
+        step "node modules" node_modules "$ROOT/tests/bench/express"
+        export CHATFLEET_BIN=$ROOT/build/release
+        step "RabbitMQ and PostgreSQL" servers_start
         echo
     } >&2
-    export CHATFLEET_BIN=$ROOT/build/release
     (cd -- "$ROOT" && tests/bench/run "$@")
 }
 
@@ -73,12 +76,26 @@ node_modules() {
 # where they are.
 servers_start() {
     local said
-    unset RABBITMQ_URL RABBITMQ_MANAGEMENT_URL PORT BIND_ADDRESS JWT_SECRET INTERNAL_SERVICE_KEY
+    unset RABBITMQ_URL RABBITMQ_MANAGEMENT_URL DATABASE_URL DATABASE_ADMIN_URL PORT BIND_ADDRESS
+    unset JWT_SECRET INTERNAL_SERVICE_KEY
     FLEET_HOME=$(mktemp -d "${TMPDIR:-/tmp}/chatfleet-test.XXXXXX")
     AT_EXIT=(servers_stop)
+    test_ports
     "$ROOT/fleet" broker start
+    "$ROOT/fleet" database start
     said=$("$ROOT/fleet" env)
     eval "$said"
+    said=$("$CHATFLEET_BIN/chatfleet" schema apply 2>&1) || fail "the schema could not be applied: $said"
+}
+
+# Ports far from where fleets look for theirs: a test stops a server and starts it again, and nobody is to
+# have taken its port meanwhile.
+test_ports() {
+    local name port=$((20000 + RANDOM % 2000))
+    for name in AMQP_PORT MANAGEMENT_PORT DISTRIBUTION_PORT EPMD_PORT DATABASE_PORT; do
+        set_value "$FLEET_HOME/settings" "$name" "$port"
+        port=$((port + 2000))
+    done
 }
 
 servers_stop() {

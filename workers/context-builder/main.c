@@ -1,18 +1,22 @@
-/* The worker that builds a turn's prompt; so far it serves the echo that proves the way. */
+/* The worker that makes the prompts of chat turns; also serves the echo that proves the way. */
 #include "common/worker/worker.h"
+#include "workers/context-builder/build.h"
 #include "workers/context-builder/echo.h"
 
 static const struct worker_operation operations[] = {
     {"system.echo", echo_handle},
+    {"context.build", build_handle},
 };
 
 int main(int argc, char **argv)
 {
-    static const struct worker_kind kind = {
+    const struct worker_kind kind = {
         .name = "context-builder",
-        .purpose = "serves system.echo, and later builds the prompts of chat turns",
+        .purpose = "makes the prompts of chat turns, and serves system.echo",
         .operations = operations,
         .operations_count = sizeof(operations) / sizeof(operations[0]),
+        .settings = &build_section,
+        .settings_count = 1,
     };
 
     return worker_main(&kind, argc, argv);

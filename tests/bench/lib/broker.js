@@ -1,6 +1,9 @@
 // The broker as the benches see it: virtual hosts of their own, and what a queue looks like.
 'use strict';
 
+const { sleep } = require('./measure.js');
+
+const TAKE_MS = 10000;
 const amqp = new URL(process.env.RABBITMQ_URL || 'amqp://guest:guest@127.0.0.1:5672');
 const management = new URL(process.env.RABBITMQ_MANAGEMENT_URL || 'http://127.0.0.1:15672');
 const user = decodeURIComponent(management.username || amqp.username || 'guest');
@@ -51,10 +54,32 @@ async function assertSameQueue(a, b) {
   }
 }
 
+// A queue that gets a copy of what an exchange routes by these keys.
+async function tap(vhost, queue, exchange, keys) {
+  const v = encodeURIComponent(vhost);
+  await call('PUT', `/queues/${v}/${queue}`, { durable: false, auto_delete: false });
+  for (const key of keys) {
+    await call('POST', `/bindings/${v}/e/${exchange}/q/${queue}`, { routing_key: key });
+  }
+}
+
+// So many messages of a queue, once they are there: {routing_key, payload_bytes, …}.
+async function take(vhost, queue, count) {
+  const messages = [];
+  for (const end = Date.now() + TAKE_MS; messages.length < count; await sleep(50)) {
+    if (Date.now() > end) throw new Error(`${queue} has ${messages.length} of ${count} messages`);
+    messages.push(...await call('POST', `/queues/${encodeURIComponent(vhost)}/${queue}/get`,
+      { count, ackmode: 'ack_requeue_false', encoding: 'auto' }));
+  }
+  return messages;
+}
+
 // The process of the first node, when it runs on this machine.
 async function brokerPid() {
   const nodes = await call('GET', '/nodes?columns=os_pid');
   return Number(nodes[0].os_pid);
 }
 
-module.exports = { createVhost, deleteVhost, vhostUrl, queueArguments, assertSameQueue, brokerPid };
+module.exports = {
+  createVhost, deleteVhost, vhostUrl, queueArguments, assertSameQueue, tap, take, brokerPid,
+};

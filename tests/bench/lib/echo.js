@@ -4,7 +4,7 @@
 const path = require('node:path');
 const broker = require('./broker.js');
 const { Fleet } = require('./fleet.js');
-const { cpuSeconds, pssMb, runForJson, median, sleep } = require('./measure.js');
+const { cpuSeconds, pssMb, runForJson, medians, medianRatio, sleep } = require('./measure.js');
 const { table } = require('./table.js');
 
 const TEXT = 'hello from the bench';
@@ -77,22 +77,9 @@ const columns = [
   { title: 'worker MB', get: (r) => r.worker_mb, digits: 1 },
 ];
 
-function medians(side, rounds) {
-  const of = rounds.filter((r) => r.side === side);
-  const m = { side, name: 'median' };
-  for (const key of Object.keys(of[0])) {
-    if (typeof of[0][key] === 'number') m[key] = median(of.map((r) => r[key]));
-  }
-  return m;
-}
-
-// The median of the ratios of neighbours: what slows the machine for a while slows both.
 function ratios(side, yardstick, rounds) {
   const of = (label, key) => rounds.filter((r) => r.side === label).map((r) => r[key]);
-  const ratio = (key) => {
-    const bare = of(yardstick, key);
-    return median(of(side, key).map((x, i) => x / bare[i]));
-  };
+  const ratio = (key) => medianRatio(of(side, key), of(yardstick, key));
   return { side, yardstick, rate: ratio('rate'), p99: ratio('p99_ms') };
 }
 
@@ -110,7 +97,8 @@ async function level(yardsticks, shims, connections, options, say, brokerPid) {
   }
   return {
     connections, rounds,
-    medians: sides.map((s) => medians(s.label, rounds)),
+    medians: sides.map((s) => (
+      { side: s.label, name: 'median', ...medians(rounds.filter((r) => r.side === s.label)) })),
     ratios: shims.flatMap((s) => yardsticks.map((y) => ratios(s.label, y.label, rounds))),
   };
 }

@@ -1,12 +1,12 @@
 // The memory bench: what an idle process of each kind takes.
 'use strict';
 
-const { Fleet } = require('./fleet.js');
+const { Fleet, KINDS } = require('./fleet.js');
 const { pssMb, sleep } = require('./measure.js');
 const { table } = require('./table.js');
 
 async function memory(options, say) {
-  const fleet = new Fleet('memory', process.env.CHATFLEET_BIN);
+  const fleet = new Fleet('memory', process.env.CHATFLEET_BIN, { kinds: KINDS });
   let failed = true;
   try {
     say('starting');

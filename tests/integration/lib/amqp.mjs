@@ -4,6 +4,8 @@ import amqp from 'amqplib';
 import { brokerUrl } from './environment.mjs';
 import { later, until } from './wait.mjs';
 
+const NOTICES = ['accepted', 'delta'];
+
 export class Caller {
   #waiting = new Map();
 
@@ -11,6 +13,7 @@ export class Caller {
     const caller = new Caller();
     caller.connection = await amqp.connect(brokerUrl(vhost));
     caller.connection.on('error', () => {});
+    caller.connection.on('close', () => { caller.closed = true; });
     caller.channel = await caller.connection.createConfirmChannel();
     caller.channel.on('error', () => {});
     caller.returned = [];
@@ -25,6 +28,7 @@ export class Caller {
   #arrived(message) {
     if (!message) return;
     this.replies.push(message);
+    if (NOTICES.includes(message.properties.type)) return; // the answer comes behind them
     this.#waiting.get(message.properties.correlationId)?.(message);
   }
 
@@ -47,7 +51,7 @@ export class Caller {
     return all.correlationId;
   }
 
-  // The reply: {type, status, body, properties, headers}.
+  // The reply: {type, status, body, properties, headers}, and the notices that came before it.
   async call(operation, body, options = {}) {
     const correlationId = options.correlationId ?? randomUUID();
     const { promise, resolve } = later(`a reply of ${operation}`);
@@ -55,7 +59,13 @@ export class Caller {
     await this.send(operation, body, { ...options, correlationId });
     const message = await promise;
     this.#waiting.delete(correlationId);
-    return readAnswer(message);
+    return { ...readAnswer(message), notices: this.notices(correlationId) };
+  }
+
+  // What came so far of a call that streams its answer, but the answer itself.
+  notices(correlationId) {
+    return this.replies.filter((m) => m.properties.correlationId === correlationId &&
+                                      NOTICES.includes(m.properties.type)).map(readAnswer);
   }
 
   // Takes one message out of a queue, as soon as there is one. It is acked.

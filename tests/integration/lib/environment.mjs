@@ -1,7 +1,7 @@
 // What the runner hands over.
 import path from 'node:path';
 
-function wanted(name) {
+export function wanted(name) {
   const value = process.env[name];
   if (!value) throw new Error(`${name} is not set; ./fleet test sets it`);
   return value;

@@ -13,6 +13,12 @@ import { until } from './wait.mjs';
 
 export const INTERNAL_KEY = 'integration-internal-key';
 export const ORIGIN = 'https://app.example.org';
+export const MODEL = 'test/model';
+
+// So that this model answers.
+export const modelSettings = (model) => ({
+  DEFAULT_MODEL: MODEL, ...(model && { OPENROUTER_API_KEY: 'any', OPENROUTER_BASE_URL: model.url }),
+});
 
 export class House {
   #processes = [];
@@ -21,8 +27,13 @@ export class House {
   #traffic = [];
   #started = 0;
 
-  static async open(name) {
+  // With `database`, one of its own with the schema in it, in which every user is known.
+  static async open(name, { database = false } = {}) {
     const house = new House();
+    if (database) {
+      const { Database } = await import('./database.mjs'); // the others need no DATABASE_ADMIN_URL
+      house.database = await Database.open(name, { schema: true });
+    }
     house.vhost = `itest-${name}-${process.pid}-${Date.now().toString(36)}`;
     house.folder = fs.mkdtempSync(path.join(os.tmpdir(), `chatfleet-${name}-`));
     await createVhost(house.vhost);
@@ -40,6 +51,7 @@ export class House {
       PORT: '0',
       ADMIN_PORT: '0',
       AMQP_RECONNECT_MAX_MS: '1000',
+      ...(this.database && { DATABASE_URL: this.database.workerUrl, AUTH_AUTO_PROVISION: 'true' }),
     };
   }
 
@@ -54,6 +66,24 @@ export class House {
 
   worker(env) {
     return this.start('chatfleet-context-builder', env).ready();
+  }
+
+  persistence(env) {
+    return this.start('chatfleet-persistence', env).ready();
+  }
+
+  inference(env) {
+    return this.start('chatfleet-inference', env).ready();
+  }
+
+  // One of each that a turn passes through: {shim, persistence, builder, inference, caller}. `model`
+  // answers (of lib/model.mjs; without one the offline provider does).
+  async fleet({ model, settings = {} } = {}) {
+    const env = { ...modelSettings(model), ...settings };
+    const [persistence, builder, inference, caller] = await Promise.all([
+      this.persistence(env), this.worker(env), this.inference(env), this.caller()]);
+    const shim = await this.shim(env); // the last, so that whom it asks is there
+    return { shim, persistence, builder, inference, caller };
   }
 
   async shim(env) {
@@ -78,7 +108,7 @@ export class House {
 
   // How many messages stand in a queue, and how many consumers it has, as the broker itself says.
   async count(name) {
-    this.#counter ??= await this.caller();
+    if (!this.#counter || this.#counter.closed) this.#counter = await this.caller();
     const channel = await this.#counter.connection.createChannel();
     channel.on('error', () => {}); // there is no such queue: the caller is told, too
     const count = await channel.checkQueue(name);
@@ -107,6 +137,7 @@ export class House {
     await Promise.all(this.#processes.map((p) => p.stop().catch((error) => failures.push(error))));
     for (const p of this.#processes) if (!p.ended) await p.kill();
     await deleteVhost(this.vhost);
+    await this.database?.close();
     fs.rmSync(this.folder, { recursive: true, force: true });
     if (failures.length) throw failures[0];
   }

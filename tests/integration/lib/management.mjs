@@ -44,7 +44,16 @@ export async function createVhost(name) {
                    { configure: '.*', write: '.*', read: '.*' });
 }
 
-export const deleteVhost = (name) => management('DELETE', `/vhosts/${encode(name)}`);
+// A broker that has just come back may not be able to, for a while.
+export const deleteVhost = (name) => until(`${name} is deleted`, async () => {
+  try {
+    await management('DELETE', `/vhosts/${encode(name)}`);
+  } catch (error) {
+    if (error.status !== 404 && !(error.status >= 500)) throw error;
+    return error.status === 404;
+  }
+  return true;
+}, { every: 500, limit: 60000 });
 
 export const queueOf = (vhost, name) => management('GET', `/queues/${encode(vhost)}/${encode(name)}`);
 

@@ -1,0 +1,21 @@
+/*
+ * How many tokens a model will see in a text: an estimate that needs no model and no vocabulary.
+ *
+ * It reads the text once, character by character, and cuts it the way the models' own tokenizers
+ * do: words, digits, runs of punctuation, runs of blanks, and other scripts by what a letter of
+ * theirs costs. The figures are those of the dearest of three tokenizers (o200k, Qwen 3, Llama
+ * 3.2), since a prompt that does not fit is refused while a history one message shorter is hardly
+ * noticed. Measured on texts of 4 to 60 KB: 1.07 to 1.13 times the dearest count on English and
+ * Indonesian prose, 1.1 to 1.35 on code, 1.0 to 1.2 on JSON, 1.0 to 1.25 on Chinese, 1.0 to 1.15
+ * on emoji. Where the three disagree widely (Georgian, Telugu, Greek), the cheapest counts a
+ * fourth of the estimate. Random letters, as in base64, come out too low by a tenth.
+ */
+#ifndef CHAT_TOKENS_H
+#define CHAT_TOKENS_H
+
+#include <stddef.h>
+
+/* Of n bytes of UTF-8; a byte that is none counts as one token. Time is linear in n. */
+size_t tokens_estimate(const char *text, size_t n);
+
+#endif

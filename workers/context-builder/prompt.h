@@ -1,0 +1,24 @@
+/* The prompt of a turn, as a plain function: what context.build gets in, what it hands on. */
+#ifndef CONTEXT_BUILDER_PROMPT_H
+#define CONTEXT_BUILDER_PROMPT_H
+
+#include <jansson.h>
+
+#include "common/base/err.h"
+
+struct prompt_settings {
+    long history_tokens; /* what the messages before the question may cost, as estimated */
+    char *default_model;
+};
+
+/*
+ * The body for the next step: that of context.build, with "prompt" instead of "conversation" and
+ * "history". NULL if the body is not as persistence makes it; then e is a fatal 400.
+ *
+ * The question always stays. Of the history stay the newest whole messages within the budget, from
+ * the first one on that is not an answer: its question would be missing. Time and memory grow with
+ * the budget and the body, not with their product.
+ */
+json_t *prompt_build(json_t *body, const struct prompt_settings *settings, struct err *e);
+
+#endif

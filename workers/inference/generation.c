@@ -1,0 +1,389 @@
+#include "workers/inference/generation.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/base/clock.h"
+#include "common/base/log.h"
+#include "common/base/metrics.h"
+#include "common/chat/tokens.h"
+#include "workers/inference/provider.h"
+#include "workers/inference/settings.h"
+
+enum {
+    DELTA_MS = 50, /* pieces of a text that come faster go together */
+    LABEL_MAX = 256,
+};
+
+TAILQ_HEAD(generations, generation);
+
+static struct {
+    struct loop *loop;
+    const struct provider *provider;
+    struct generations under_way, waiting;
+    long under_way_count, waiting_count;
+    bool beginning;      /* begin_waiting() runs */
+    double usual_ms;     /* of the answers so far, the latest weighing most; 0: none yet */
+    const char *outcome; /* of the last: "healthy" or "unhealthy" */
+    char model_label[LABEL_MAX];
+} state;
+
+static struct metric_family requests_total = {
+    "openrouter_requests_total", METRIC_COUNTER,
+    "Requests to the provider of models, by the status they ended with", NULL, NULL};
+static struct metric_family tokens_total = {"token_usage_total", METRIC_COUNTER, "Tokens used",
+                                            NULL, NULL};
+static struct metric_family in_flight = {"inference_generations_in_flight", METRIC_GAUGE,
+                                         "Answers that are being made", NULL, NULL};
+static struct metric_family in_queue = {"inference_generations_waiting", METRIC_GAUGE,
+                                        "Prompts that wait for their turn", NULL, NULL};
+static struct metric_family answer_seconds = {"inference_answer_duration_seconds", METRIC_HISTOGRAM,
+                                              "From request to whole answer", NULL, NULL};
+
+/* ---- metrics ---- */
+
+static void show_load(void)
+{
+    metric_set(metric_get(&in_flight, ""), (double)state.under_way_count);
+    metric_set(metric_get(&in_queue, ""), (double)state.waiting_count);
+}
+
+static void count_request(const char *status)
+{
+    char labels[LABEL_MAX + 64];
+
+    snprintf(labels, sizeof(labels), "model=\"%s\",status=\"%s\"", state.model_label, status);
+    metric_add(metric_get(&requests_total, labels), 1);
+}
+
+static void count_tokens(const char *type, long n)
+{
+    char labels[LABEL_MAX + 64];
+
+    snprintf(labels, sizeof(labels), "model=\"%s\",type=\"%s\"", state.model_label, type);
+    metric_add(metric_get(&tokens_total, labels), (double)n);
+}
+
+/* The model's name as it may stand in a label. */
+static void set_model_label(const char *model)
+{
+    char *c;
+
+    snprintf(state.model_label, sizeof(state.model_label), "%s", model);
+    for (c = state.model_label; *c; c++)
+        if (*c < ' ' || *c > '~' || *c == '"' || *c == '\\')
+            *c = '_';
+}
+
+/* ---- deltas ---- */
+
+/* Pieces come as whole characters, so what is told never cuts one. */
+static void tell(void *arg)
+{
+    struct generation *g = arg;
+
+    g->teller_set = false;
+    if (g->told == g->text.len)
+        return;
+    job_delta(g->job, g->epoch, g->told, g->text.data + g->told, g->text.len - g->told);
+    g->told = g->text.len;
+    g->told_us = clock_monotonic_us();
+}
+
+/* The first piece goes at once, the others together at most every DELTA_MS. */
+static void tell_soon(struct generation *g)
+{
+    int64_t passed_ms;
+
+    if (!g->stream || g->teller_set)
+        return;
+    passed_ms = (clock_monotonic_us() - g->told_us) / 1000;
+    if (g->told == 0 || passed_ms >= DELTA_MS) {
+        tell(g);
+        return;
+    }
+    if (!g->teller)
+        g->teller = timer_new(state.loop, tell, g);
+    g->teller_set = true;
+    timer_set(g->teller, DELTA_MS - passed_ms);
+}
+
+/* A NUL is legal in JSON and in UTF-8, but no database and no terminal takes one. */
+static int add_text(struct buf *out, const char *text, size_t n)
+{
+    static const char replacement[] = "\xef\xbf\xbd";
+    const char *nul;
+
+    while (n > 0 && (nul = memchr(text, '\0', n))) {
+        size_t before = (size_t)(nul - text);
+
+        if (buf_add(out, text, before) || buf_puts(out, replacement))
+            return -1;
+        text += before + 1;
+        n -= before + 1;
+    }
+    return buf_add(out, text, n);
+}
+
+int generation_text(struct generation *g, const char *text, size_t n, struct err *e)
+{
+    if (n == 0)
+        return 0;
+    if (add_text(&g->text, text, n))
+        return err_set(e, ERR_FATAL, 502, "the model's answer is longer than %ld bytes",
+                       inference_settings.answer_max);
+    tell_soon(g);
+    return 0;
+}
+
+/* ---- one after the other ---- */
+
+static void begin(struct generation *g)
+{
+    TAILQ_REMOVE(&state.waiting, g, link);
+    state.waiting_count--;
+    TAILQ_INSERT_TAIL(&state.under_way, g, link);
+    state.under_way_count++;
+    g->begun = true;
+    g->begun_us = clock_monotonic_us();
+    state.provider->begin(g); /* may end it */
+}
+
+static void begin_waiting(void)
+{
+    if (state.beginning) /* an answer that was there at once; the loop below goes on */
+        return;
+    state.beginning = true;
+    while (!TAILQ_EMPTY(&state.waiting) && state.under_way_count < inference_settings.concurrency)
+        begin(TAILQ_FIRST(&state.waiting));
+    state.beginning = false;
+    show_load();
+}
+
+static void generation_free(struct generation *g)
+{
+    TAILQ_REMOVE(g->begun ? &state.under_way : &state.waiting, g, link);
+    state.under_way_count -= g->begun;
+    state.waiting_count -= !g->begun;
+    timer_free(g->teller);
+    buf_free(&g->text);
+    free(g);
+}
+
+/* ---- the end ---- */
+
+static long prompt_tokens(const struct generation *g)
+{
+    const json_t *message;
+    size_t i, n = 0;
+
+    if (g->tokens_estimated > 0) /* the context builder has counted */
+        return (long)g->tokens_estimated;
+    json_array_foreach (g->messages, i, message) {
+        const json_t *content = json_object_get(message, "content");
+
+        if (json_is_string(content))
+            n += tokens_estimate(json_string_value(content), json_string_length(content));
+    }
+    return (long)n;
+}
+
+/* What was used, as far as the provider did not tell. */
+static void complete_usage(struct generation *g)
+{
+    struct answer *a = &g->answer;
+
+    if (!a->has_usage) {
+        a->prompt_tokens = prompt_tokens(g);
+        a->completion_tokens = (long)tokens_estimate(g->text.data, g->text.len);
+    }
+    if (a->total_tokens < a->prompt_tokens + a->completion_tokens)
+        a->total_tokens = a->prompt_tokens + a->completion_tokens;
+}
+
+static bool is_free(const struct generation *g)
+{
+    return state.provider == &provider_offline || strstr(state.provider->model(), ":free") ||
+           (g->answer.model && strstr(g->answer.model, ":free"));
+}
+
+static json_t *answer_json(const struct generation *g, long ms)
+{
+    const struct answer *a = &g->answer;
+    bool is_free_model = is_free(g);
+    double usual_ms = state.usual_ms > 0 ? state.usual_ms : (double)ms;
+
+    return json_pack(
+        "{s:s%, s:s, s:s, s:s, s:b, s:I, s:I, s:s?, s:{s:I, s:I, s:I, s:f}}", "content",
+        g->text.data, g->text.len, "model", a->model ? a->model : state.provider->model(),
+        "provider", state.provider->name, "finish_reason",
+        a->finish_reason ? a->finish_reason : "stop", "is_free_model", is_free_model,
+        "processing_time_ms", (json_int_t)ms, "estimated_response_time", (json_int_t)usual_ms,
+        "generation_id", a->generation_id, "usage", "prompt_tokens", (json_int_t)a->prompt_tokens,
+        "completion_tokens", (json_int_t)a->completion_tokens, "total_tokens",
+        (json_int_t)a->total_tokens, "cost", is_free_model ? 0.0 : a->cost);
+}
+
+/* How long answers take, as a forecast for the next. */
+static void learn(long ms)
+{
+    state.usual_ms = state.usual_ms > 0 ? state.usual_ms * 0.9 + (double)ms * 0.1 : (double)ms;
+}
+
+void generation_done(struct generation *g)
+{
+    const char *const handed_on[] = {"turn", "user_message"};
+    long ms = (long)((clock_monotonic_us() - g->begun_us) / 1000);
+    struct job *job = g->job;
+    json_t *body = json_object();
+    size_t i;
+
+    if (g->stream)
+        tell(g);
+    complete_usage(g);
+    count_request("success");
+    count_tokens("prompt", g->answer.prompt_tokens);
+    count_tokens("completion", g->answer.completion_tokens);
+    metric_observe(metric_get(&answer_seconds, ""), (double)ms / 1000);
+    for (i = 0; i < sizeof(handed_on) / sizeof(handed_on[0]); i++)
+        json_object_set(body, handed_on[i], json_object_get(job_body(job), handed_on[i]));
+    json_object_set_new(body, "answer", answer_json(g, ms));
+    learn(ms);
+    state.outcome = "healthy";
+    generation_free(g);
+    job_forward(job, body);
+    begin_waiting();
+}
+
+void generation_fail(struct generation *g, const char *status, const struct err *e)
+{
+    struct err why = *e;
+    struct job *job = g->job;
+
+    if (g->told > 0) { /* a second text must not follow the first */
+        why.kind = ERR_FATAL;
+        tell(g);
+    }
+    if (g->begun) {
+        count_request(status);
+        state.outcome = "unhealthy";
+    }
+    generation_free(g);
+    job_fail(job, &why);
+    begin_waiting();
+}
+
+/* ---- the beginning ---- */
+
+static int check_messages(const json_t *messages, struct err *e)
+{
+    const json_t *message;
+    size_t i;
+
+    if (!json_is_array(messages) || json_array_size(messages) == 0)
+        return err_set(e, ERR_FATAL, 500, "the prompt has no list of messages");
+    json_array_foreach (messages, i, message) {
+        const json_t *content = json_object_get(message, "content");
+
+        if (!json_is_string(json_object_get(message, "role")) ||
+            (!json_is_string(content) && !json_is_array(content)))
+            return err_set(e, ERR_FATAL, 500, "message %zu of the prompt has no role or content",
+                           i);
+    }
+    return 0;
+}
+
+static int read_prompt(struct generation *g, struct err *e)
+{
+    const struct envelope *env = job_envelope(g->job);
+    json_error_t wrong;
+    int stream = 0;
+
+    if (json_unpack_ex(job_body(g->job), &wrong, 0, "{s?b, s:{s:o, s?I, s?I, s?s}}", "stream",
+                       &stream, "prompt", "messages", &g->messages, "tokens_estimated",
+                       &g->tokens_estimated, "history_dropped", &g->history_dropped, "context_type",
+                       &g->context_type))
+        return err_set(e, ERR_FATAL, 500, "the prompt cannot be used: %s", wrong.text);
+    g->stream = stream && env->reply_to;
+    g->user_id = env->user_id;
+    return check_messages(g->messages, e);
+}
+
+void generation_handle(struct job *job)
+{
+    struct generation *g = mem_alloc(sizeof(*g));
+    struct err e;
+
+    g->job = job;
+    g->arena = job_arena(job);
+    g->epoch = job_epoch(job);
+    buf_init(&g->text, (size_t)inference_settings.answer_max);
+    buf_add(&g->text, "", 0);
+    TAILQ_INSERT_TAIL(&state.waiting, g, link);
+    state.waiting_count++;
+    if (read_prompt(g, &e))
+        generation_fail(g, "", &e);
+    else
+        begin_waiting();
+}
+
+/* ---- life ---- */
+
+static const struct provider *choose_provider(void)
+{
+    const struct inference_settings *s = &inference_settings;
+
+    if (*s->openrouter_key)
+        return &provider_openrouter;
+    return *s->openai_url || *s->openai_key ? &provider_openai : &provider_offline;
+}
+
+int generation_start(struct worker *w, struct err *e)
+{
+    const struct provider *provider = choose_provider();
+
+    TAILQ_INIT(&state.under_way);
+    TAILQ_INIT(&state.waiting);
+    state.loop = worker_loop(w);
+    if (provider->start(state.loop, e))
+        return -1;
+    state.provider = provider;
+    set_model_label(provider->model());
+    if (provider == &provider_offline)
+        log_event(LOG_WARN, "no model configured",
+                  LOG_STR("detail", "the built-in offline provider answers; set "
+                                    "OPENROUTER_API_KEY or OPENAI_BASE_URL"));
+    else
+        log_event(LOG_INFO, "provider chosen", LOG_STR("provider", provider->name),
+                  LOG_STR("model", provider->model()));
+    worker_can_serve(w, true);
+    return 0;
+}
+
+void generation_stop(void)
+{
+    struct generation *g;
+
+    if (!state.provider) /* never started */
+        return;
+    while ((g = TAILQ_FIRST(&state.under_way))) {
+        state.provider->cancel(g);
+        generation_free(g);
+    }
+    while ((g = TAILQ_FIRST(&state.waiting)))
+        generation_free(g);
+    state.provider->stop();
+    state.provider = NULL;
+}
+
+/* A model that fails is for its callers to hear of; the worker itself is well. */
+bool generation_healthy(json_t *dependencies)
+{
+    if (state.provider)
+        json_object_set_new(dependencies, state.provider->name,
+                            json_pack("{s:s, s:s}", "status",
+                                      state.outcome ? state.outcome : "unknown", "model",
+                                      state.provider->model()));
+    return true;
+}

@@ -1,0 +1,83 @@
+/*
+ * What a provider of answers is, and what it sees of a generation: one answer that is being made.
+ *
+ * begin() starts the work. The provider gives the text piece by piece to generation_text() and ends
+ * the generation by exactly one of generation_done() and generation_fail(), now or later, having
+ * freed what is its own before: the generation is gone then.
+ */
+#ifndef INFERENCE_PROVIDER_H
+#define INFERENCE_PROVIDER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/queue.h>
+
+#include <jansson.h>
+
+#include "common/base/buf.h"
+#include "common/base/err.h"
+#include "common/base/mem.h"
+#include "common/io/loop.h"
+
+struct job;
+
+/* What the provider knows about an answer besides its text. The texts live in the arena. */
+struct answer {
+    const char *model;         /* NULL: the one that was asked */
+    const char *finish_reason; /* NULL: not said */
+    const char *generation_id; /* NULL: has none */
+    bool has_usage;            /* the figures below were told; else they are estimated */
+    long prompt_tokens, completion_tokens, total_tokens;
+    double cost; /* in the provider's currency */
+};
+
+struct generation {
+    TAILQ_ENTRY(generation) link; /* under way, or waiting */
+    struct job *job;
+    struct arena *arena; /* lives as long as the generation */
+
+    /* the prompt, borrowed from the job */
+    json_t *messages;         /* an array of {"role", "content"}, valid */
+    const char *context_type; /* NULL: not said */
+    const char *user_id;
+    json_int_t tokens_estimated, history_dropped;
+    bool stream; /* the pieces are wanted as they come */
+
+    struct buf text; /* so far */
+    struct answer answer;
+    void *work; /* the provider's own */
+
+    /* the deltas */
+    int epoch;
+    size_t told;     /* bytes of the text */
+    int64_t told_us; /* when the last went; monotonic */
+    struct timer *teller;
+    bool teller_set;
+
+    bool begun;
+    int64_t begun_us; /* monotonic */
+};
+
+/* Add n bytes of UTF-8, of whole characters. Returns -1 when the answer is too long. */
+int generation_text(struct generation *g, const char *text, size_t n, struct err *e);
+
+/* The answer is complete; g->answer says the rest. */
+void generation_done(struct generation *g);
+
+/* There will be no answer. status is the label of the metric: the server's HTTP status, or a word
+ * of a fixed set. Once something was told, nothing is tried again, whatever the kind. */
+void generation_fail(struct generation *g, const char *status, const struct err *e);
+
+struct provider {
+    const char *name;
+    int (*start)(struct loop *l, struct err *e); /* once, with the settings loaded */
+    void (*stop)(void);                          /* once, when no generation is left */
+    void (*begin)(struct generation *g);
+    void (*cancel)(struct generation *g); /* free what is its own; nothing is called any more */
+    const char *(*model)(void);           /* the one that is asked */
+};
+
+extern const struct provider provider_openrouter, provider_openai, provider_offline;
+
+#endif

@@ -1,0 +1,61 @@
+#include "workers/inference/refusal.h"
+
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "common/base/text.h"
+
+enum { WORDS_MAX = 120 }; /* bytes of the server's words */
+
+static const struct refusal {
+    int status; /* 0: all others below 500; 500: all others from there */
+    enum err_kind kind;
+    int told;
+    bool quiet; /* the words may show parts of the key */
+    const char *text;
+} refusals[] = {
+    {401, ERR_FATAL, 502, true, "the model's server does not accept our key"},
+    {402, ERR_FATAL, 502, false, "the account with the model's server has no credit"},
+    {403, ERR_FATAL, 502, true, "the model's server does not accept our key"},
+    {404, ERR_FATAL, 502, false, "the model's server does not know the model"},
+    {408, ERR_FATAL, 504, false, "the model did not answer its server in time"},
+    {429, ERR_RETRY, 503, false, "the model takes no more requests for now"},
+    {503, ERR_RETRY, 503, false, "the model is overloaded"},
+    {504, ERR_FATAL, 504, false, "the model did not answer its server in time"},
+    {524, ERR_FATAL, 504, false, "the model did not answer its server in time"},
+    {529, ERR_RETRY, 503, false, "the model is overloaded"},
+    {500, ERR_RETRY, 502, false, "the model's server failed"},
+    {0, ERR_FATAL, 502, false, "the model's server refused the request"},
+};
+
+static const struct refusal *find(int status)
+{
+    const struct refusal *r = refusals;
+
+    while (r->status && r->status != status && !(r->status == 500 && status >= 500))
+        r++;
+    return r;
+}
+
+static void clean(const char *words, char out[WORDS_MAX + 1])
+{
+    char *c;
+
+    snprintf(out, WORDS_MAX + 1, "%s", words);
+    text_utf8_mend(out);
+    for (c = out; *c; c++)
+        if ((unsigned char)*c < ' ' || *c == 0x7f)
+            *c = ' ';
+}
+
+int refusal_explain(int status, const char *words, const char *key, struct err *e)
+{
+    const struct refusal *r = find(status);
+    char shown[WORDS_MAX + 1];
+
+    if (r->quiet || !words || !*words || (*key && strstr(words, key)))
+        return err_set(e, r->kind, r->told, "%s (%d)", r->text, status);
+    clean(words, shown);
+    return err_set(e, r->kind, r->told, "%s (%d): %s", r->text, status, shown);
+}

@@ -1,0 +1,21 @@
+/* What is configured: which provider answers, with which model, and how long it may take. */
+#ifndef INFERENCE_SETTINGS_H
+#define INFERENCE_SETTINGS_H
+
+#include "common/base/config.h"
+
+struct inference_settings {
+    char *openrouter_key, *openrouter_url, *openrouter_referer, *openrouter_title;
+    char *openai_key, *openai_url, *openai_model;
+    char *default_model;
+    char *ca_file;
+    long max_tokens;
+    double temperature;
+    long timeout_s, connect_timeout_s, first_token_timeout_s, idle_timeout_s;
+    long answer_max; /* bytes */
+    long concurrency;
+};
+extern struct inference_settings inference_settings;
+extern const struct config_section inference_section;
+
+#endif

@@ -1,0 +1,269 @@
+/* The end of a turn: its answer is saved with what it cost, or it failed; and what became of it. */
+#include <stdio.h>
+#include <string.h>
+
+#include "common/chat/body.h"
+#include "workers/persistence/database.h"
+#include "workers/persistence/handlers.h"
+#include "workers/persistence/outcome.h"
+#include "workers/persistence/rows.h"
+
+static const double cost_max = 999999.999999; /* of chat.usage_tracking's column */
+
+/* What message.commit and turn.fail bring. The texts live as long as the job's body. */
+struct ending {
+    const char *turn_id, *conversation_id, *kind, *question_id, *answer_id;
+    json_t *user_message, *answer, *problem; /* borrowed */
+    const char *content, *model, *provider, *finish_reason;
+    int free_model;
+    json_int_t processing_ms, estimated_ms, prompt_tokens, completion_tokens, total_tokens;
+    double cost;
+    int row; /* statement */
+    struct outcome outcome;
+};
+
+static int unpack_turn(struct job *job, struct ending *x, struct err *e)
+{
+    json_error_t at;
+
+    if (json_unpack_ex(job_body(job), &at, 0, "{s:{s:s, s:s, s:s, s:s, s:s}, s?o, s?o, s?o}",
+                       "turn", "id", &x->turn_id, "conversation_id", &x->conversation_id, "kind",
+                       &x->kind, "question_id", &x->question_id, "answer_id", &x->answer_id,
+                       "user_message", &x->user_message, "answer", &x->answer, "problem",
+                       &x->problem))
+        return err_set(e, ERR_FATAL, 400, "the turn cannot be read: %s", at.text);
+    return 0;
+}
+
+static int unpack_answer(struct ending *x, struct err *e)
+{
+    json_error_t at;
+
+    if (!x->answer ||
+        json_unpack_ex(x->answer, &at, 0,
+                       "{s:s, s:s, s?s, s?s, s:b, s:I, s?I, s:{s:I, s:I, s:I, s:F}}", "content",
+                       &x->content, "model", &x->model, "provider", &x->provider, "finish_reason",
+                       &x->finish_reason, "is_free_model", &x->free_model, "processing_time_ms",
+                       &x->processing_ms, "estimated_response_time", &x->estimated_ms, "usage",
+                       "prompt_tokens", &x->prompt_tokens, "completion_tokens",
+                       &x->completion_tokens, "total_tokens", &x->total_tokens, "cost", &x->cost))
+        return err_set(e, ERR_FATAL, 400, "the answer cannot be read: %s",
+                       x->answer ? at.text : "there is none");
+    /* A price that nobody asks is not worth losing the answer. */
+    x->cost = x->cost > cost_max ? cost_max : x->cost > 0 ? x->cost : 0;
+    return 0;
+}
+
+/* ---- commit ---- */
+
+static const char sql_lock[] =
+    "SELECT 1 FROM chat.conversations c WHERE c.id = $1::uuid FOR NO KEY UPDATE";
+
+/* $1 turn, $2 conversation, $3 answer, $4 tenant, $5 user, $6 content, $7 metadata, $8 question,
+ * $9 model, $10 prompt, $11 completion and $12 total tokens, $13 cost, $14 free, $15 ms, $16 epoch.
+ * Of a turn that has its answer nothing is changed. One that failed may still be answered: by a
+ * step that was replayed. */
+static const char sql_commit[] =
+    "WITH t AS (UPDATE chat.turns SET state = 'completed', problem = NULL, epoch = $16::int, "
+    "finished_at = now() WHERE id = $1::uuid AND conversation_id = $2::uuid "
+    "AND state IN ('accepted', 'failed') "
+    "AND epoch <= $16::int RETURNING id), "
+    "c AS (UPDATE chat.conversations SET next_seq = next_seq + 1 "
+    "WHERE id = $2::uuid AND EXISTS (SELECT 1 FROM t) RETURNING next_seq - 1 AS seq), "
+    "u AS (INSERT INTO chat.usage_tracking (id, tenant_id, user_id, conversation_id, message_id, "
+    "model_used, prompt_tokens, completion_tokens, total_tokens, cost_credits, is_free_model, "
+    "processing_time_ms) SELECT $1::uuid, $4, $5::uuid, $2::uuid, $3::uuid, left($9::text, 100), "
+    "$10::int, $11::int, $12::int, $13::numeric, $14::boolean, $15::int FROM c) "
+    "INSERT INTO chat.messages AS m (id, tenant_id, user_id, conversation_id, seq, sender_type, "
+    "content, metadata, parent_message_id, turn_id) "
+    "SELECT $3::uuid, $4, $5::uuid, $2::uuid, c.seq, 'assistant', $6::text, $7::jsonb, $8::uuid, "
+    "$1::uuid FROM c RETURNING m.seq, " ROW_MS("m.created_at");
+
+/* The answer is now the chosen one, if this transaction is the one that ends its turn: a message that
+ * comes again must not put it before a later answer. $1 conversation, $2 question, $3 answer, $4
+ * turn */
+static const char sql_choose[] =
+    "UPDATE chat.messages m SET chosen = (m.id = $3::uuid) FROM chat.turns t "
+    "WHERE t.conversation_id = $1::uuid AND t.question_id = $2::uuid AND m.id = t.answer_id "
+    "AND m.chosen <> (m.id = $3::uuid) "
+    "AND EXISTS (SELECT 1 FROM chat.turns d WHERE d.id = $4::uuid AND d.state = 'completed' "
+    "AND d.finished_at = now())";
+
+static json_t *metadata(const struct ending *x, int epoch)
+{
+    return json_pack("{s:s, s:s?, s:s?, s:b, s:I, s:I, s:i}", "model", x->model, "provider",
+                     x->provider, "finish_reason", x->finish_reason, "is_free_model", x->free_model,
+                     "processing_time_ms", x->processing_ms, "estimated_response_time",
+                     x->estimated_ms, "epoch", epoch);
+}
+
+static json_t *usage(const struct ending *x)
+{
+    return json_pack("{s:I, s:I, s:I, s:f, s:s, s:b}", "prompt_tokens", x->prompt_tokens,
+                     "completion_tokens", x->completion_tokens, "total_tokens", x->total_tokens,
+                     "cost", x->cost, "model", x->model, "is_free_model", x->free_model);
+}
+
+/* The texts are not in it. */
+static void announce(struct job *job, const struct ending *x, json_t *cost)
+{
+    job_event(job, "chat.message.created", x->answer_id,
+              json_pack("{s:s, s:s, s:s, s:s, s:s, s:O}", "message_id", x->answer_id,
+                        "conversation_id", x->conversation_id, "turn_id", x->turn_id, "sender_type",
+                        "assistant", "parent_message_id", x->question_id, "usage", cost));
+}
+
+/* Whoever committed it may have gone before the event was out: it has the same id each time. */
+static void already_answered(struct job *job, const struct pg_segment *s, void *state)
+{
+    struct ending *x = state;
+    json_t *result = outcome_result(&x->outcome, s);
+
+    if (result)
+        announce(job, x, json_object_get(result, "usage"));
+    json_decref(result);
+    outcome_answer(&x->outcome, s, job);
+}
+
+static void answer_as_it_is(struct job *job, struct ending *x)
+{
+    struct transaction *t = transaction_new(job, x->conversation_id);
+
+    outcome_add(&x->outcome, t, x->turn_id);
+    transaction_run(t, already_answered, x);
+}
+
+static void committed(struct job *job, const struct pg_segment *s, void *state)
+{
+    struct ending *x = state;
+    json_t *answer, *cost;
+
+    if (pg_rows(s, x->row) == 0) {
+        answer_as_it_is(job, x);
+        return;
+    }
+    answer = json_pack(
+        "{s:s, s:s, s:s, s:s, s:s, s:o, s:s, s:I, s:o}", "id", x->answer_id, "conversation_id",
+        x->conversation_id, "sender_type", "assistant", "content", x->content, "content_type",
+        "text", "metadata", metadata(x, job_epoch(job)), "parent_message_id", x->question_id, "seq",
+        (json_int_t)pg_integer(s, x->row, 0, 0), "created_at", row_time(s, x->row, 0, 1));
+    cost = usage(x);
+    announce(job, x, cost);
+    if (strcmp(x->kind, "regenerate") == 0)
+        job_reply(job, 200,
+                  json_pack("{s:o, s:o, s:s}", "new_message", answer, "usage", cost, "turn_id",
+                            x->turn_id));
+    else
+        job_reply(job, 200,
+                  json_pack("{s:O?, s:o, s:o, s:s}", "user_message", x->user_message,
+                            "assistant_message", answer, "usage", cost, "turn_id", x->turn_id));
+}
+
+static const char *number(struct job *job, json_int_t n)
+{
+    return arena_printf(job_arena(job), "%lld", (long long)n);
+}
+
+static void commit(struct job *job, struct ending *x)
+{
+    const struct envelope *env = job_envelope(job);
+    struct transaction *t = transaction_new(job, x->conversation_id);
+    int epoch = job_epoch(job);
+    json_t *about = metadata(x, epoch);
+    const char *text;
+    size_t n;
+
+    text = body_text(job_arena(job), about, &n);
+    json_decref(about);
+    transaction_add(t, sql_lock, 1, (const char *const[]){x->conversation_id});
+    x->row = transaction_add(
+        t, sql_commit, 16,
+        (const char *const[]){
+            x->turn_id, x->conversation_id, x->answer_id, env->tenant_id, env->user_id, x->content,
+            text, x->question_id, x->model, number(job, x->prompt_tokens),
+            number(job, x->completion_tokens), number(job, x->total_tokens),
+            arena_printf(job_arena(job), "%.6f", x->cost), x->free_model ? "t" : "f",
+            number(job, x->processing_ms), number(job, epoch)});
+    if (strcmp(x->kind, "regenerate") == 0)
+        transaction_add(
+            t, sql_choose, 4,
+            (const char *const[]){x->conversation_id, x->question_id, x->answer_id, x->turn_id});
+    transaction_run(t, committed, x);
+}
+
+void message_commit(struct job *job)
+{
+    struct ending *x = arena_alloc(job_arena(job), sizeof(*x));
+    struct err e;
+
+    if (unpack_turn(job, x, &e) || unpack_answer(x, &e))
+        job_fail(job, &e);
+    else
+        commit(job, x);
+}
+
+/* ---- fail ---- */
+
+/* The key is released, so that the same request may be made again. */
+static const char sql_release[] =
+    "DELETE FROM chat.idempotency_keys k USING chat.turns t WHERE t.id = $1::uuid "
+    "AND t.state = 'accepted' AND k.tenant_id = t.tenant_id AND k.user_id = t.user_id "
+    "AND k.key = t.idempotency_key AND k.message_id = t.id";
+static const char sql_fail[] = "UPDATE chat.turns SET state = 'failed', problem = $2::jsonb, "
+                               "finished_at = now() WHERE id = $1::uuid AND state = 'accepted'";
+
+static void failed(struct job *job, const struct pg_segment *s, void *state)
+{
+    struct ending *x = state;
+
+    outcome_answer(&x->outcome, s, job); /* which is an answer, if that came first */
+}
+
+static bool is_error(json_int_t status)
+{
+    return status >= 400 && status <= 599;
+}
+
+void turn_fail(struct job *job)
+{
+    struct ending *x = arena_alloc(job_arena(job), sizeof(*x));
+    struct transaction *t;
+    struct err e;
+    size_t n;
+
+    if (unpack_turn(job, x, &e) ||
+        (!is_error(json_integer_value(json_object_get(x->problem, "status"))) &&
+         err_set(&e, ERR_FATAL, 400, "the turn's problem cannot be read"))) {
+        job_fail(job, &e);
+        return;
+    }
+    t = transaction_new(job, x->conversation_id);
+    transaction_add(t, sql_lock, 1, (const char *const[]){x->conversation_id});
+    transaction_add(t, sql_release, 1, (const char *const[]){x->turn_id});
+    transaction_add(t, sql_fail, 2,
+                    (const char *const[]){x->turn_id, body_text(job_arena(job), x->problem, &n)});
+    outcome_add(&x->outcome, t, x->turn_id);
+    transaction_run(t, failed, x);
+}
+
+/* ---- get ---- */
+
+static void got(struct job *job, const struct pg_segment *s, void *state)
+{
+    struct outcome *o = state;
+
+    if (outcome_state(o, s))
+        job_reply(job, 200, outcome_turn(o, s));
+    else
+        job_reject(job, 404, "there is no such turn");
+}
+
+void turn_get(struct job *job)
+{
+    const char *id = json_string_value(json_object_get(job_body(job), "turn_id"));
+    struct outcome *o = arena_alloc(job_arena(job), sizeof(*o));
+    struct transaction *t = transaction_new(job, id);
+
+    outcome_add(o, t, id);
+    transaction_run(t, got, o);
+}
