@@ -42,6 +42,7 @@ void envelope_decode(const struct mq_message *m, struct envelope *out)
     out->epoch = number(m, HEADER_EPOCH, 0, 0, INT32_MAX);
     out->deliveries = number(m, "x-delivery-count", 0, 0, INT32_MAX);
     out->version = number(m, HEADER_VERSION, ENVELOPE_VERSION, 0, INT32_MAX);
+    out->held = number(m, HEADER_HELD, 0, 0, INT32_MAX);
 }
 
 static void put_text(struct arena *a, struct mq_message *m, const char *name, const char *text)

@@ -34,6 +34,7 @@ enum { ENVELOPE_VERSION = 1, ENVELOPE_VERSION_OLDEST = 1 };
 #define HEADER_IDEMPOTENCY "x-idempotency-key"
 #define HEADER_OFFSET      "x-offset"
 #define HEADER_SUBJECT     "x-subject"
+#define HEADER_HELD        "x-held"
 
 /* The type property of answers; that of a request is its operation. */
 #define TYPE_REPLY "reply"
@@ -56,6 +57,7 @@ struct envelope {
     int epoch;           /* of the turn's generation; 0: not said */
     int deliveries;      /* how often the broker delivered it before */
     int version;
+    int held; /* how often it was put aside for a worker that knows its version */
 };
 
 void envelope_decode(const struct mq_message *m, struct envelope *out);

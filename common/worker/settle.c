@@ -18,6 +18,10 @@
 enum {
     STALLED_RETRY_MS = 500,
     REPLY_LOSSES_MAX = 3, /* a direct reply that the connection does not survive is given up */
+    /* A message of an unknown version waits for its worker in the delays of 5 s for a minute, in those
+     * of 5 min for a day, and then for a person. */
+    HOLDS_SHORT = 12,
+    HOLDS_MAX = HOLDS_SHORT + 288,
 };
 
 static struct metric_family job_duration = {"worker_job_duration_seconds", METRIC_HISTOGRAM,
@@ -589,15 +593,22 @@ void settle_refusal(struct job *job, const struct err *e)
 
 void settle_hold(struct job *job)
 {
-    struct mq_message *m = add_input_again(job, OUTPUT_RETRY);
+    int held = job->envelope.held;
+    const struct retry_delay *delay = &retry_delays[held < HOLDS_SHORT ? 1 : RETRY_DELAYS - 1];
+    struct mq_message *m;
+    struct err e;
 
-    job->failed = true;
-    job->outcome = "held";
-    err_set(&job->why, ERR_RETRY, 503, "the message's format version %d is not known here",
+    err_set(&e, ERR_FATAL, 501, "the message's format version %d is not known here",
             job->envelope.version);
+    if (held >= HOLDS_MAX) {
+        dead_letter(job, &e);
+        return;
+    }
+    failed(job, "held", &e);
+    m = add_input_again(job, OUTPUT_RETRY);
     m->exchange = "";
-    m->routing_key =
-        arena_printf(job->arena, "%s%s", job->from->queue->name, retry_delays[1].suffix);
+    m->routing_key = arena_printf(job->arena, "%s%s", job->from->queue->name, delay->suffix);
+    mq_table_put_int(job->arena, &m->headers, HEADER_HELD, held + 1);
     publish_outputs(job);
 }
 

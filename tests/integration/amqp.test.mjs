@@ -340,6 +340,20 @@ describe('amqp', () => {
       assert.deepEqual(await caller.takeAll(DLQ), []);
     });
 
+    it('waits longer after a minute, and for a person after a day', async () => {
+      const { messageCount } = await house.count(`${WORK}.retry.5m`);
+      await caller.send('system.echo', {}, { headers: { 'x-version': 99, 'x-held': 12 } });
+      await until('it waits longer', async () =>
+        (await house.count(`${WORK}.retry.5m`)).messageCount === messageCount + 1);
+
+      const answer = await caller.call('system.echo', {}, { headers: { 'x-version': 99, 'x-held': 300 } });
+      assert.equal(answer.status, 501);
+      const letters = await caller.takeAll(DLQ);
+      assert.equal(letters.length, 1);
+      assert.equal(letters[0].properties.headers['x-error-kind'], 'fatal');
+      assert.match(letters[0].properties.headers['x-error'], /version 99/);
+    });
+
     it('is told by a number that no worker can be of', async () => {
       const held = await jobs({ outcome: 'held' });
       await caller.send('system.echo', {}, { headers: { 'x-version': 0, CC: [WORK] } });
