@@ -600,6 +600,24 @@ describe('regenerate', () => {
     assert.deepEqual(chosen.map((row) => row.id), [later.new_message.id]);
   });
 
+  it('is the chosen one also when the first answer comes later', async () => {
+    const { person, id } = await begin();
+    const messageId = uuid7();
+    model.mode = 'held';
+    const first = person.call(caller, 'message.send', { conversation_id: id, content: 'once' }, { messageId });
+    await until('the first answer is under way', () => model.held === 1);
+    const question = (await person.turn(caller, messageId)).user_message_id;
+    model.mode = 'instant';
+    const anew = (await regenerate(person, id, question)).json.new_message;
+    assert.equal(anew.content, 'Yes.');
+    model.mode = 'normal';
+    model.release();
+    const { status, body } = await first;
+    assert.equal(status, 200, JSON.stringify(body));
+    const chosen = (await assertSequence(id)).filter((row) => row.sender_type === 'assistant' && row.chosen);
+    assert.deepEqual(chosen.map((row) => row.id), [anew.id]);
+  });
+
   it('makes the new answer the one in the history, behind its question', async () => {
     const { person, id } = await begin();
     const [one, two, three, four] = ['one', 'two', 'three', 'four'].map((word) => `${word} ${randomUUID()}`);

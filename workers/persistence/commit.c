@@ -62,12 +62,12 @@ static const char sql_lock[] =
 /* $1 turn, $2 conversation, $3 answer, $4 tenant, $5 user, $6 content, $7 metadata, $8 question,
  * $9 model, $10 prompt, $11 completion and $12 total tokens, $13 cost, $14 free, $15 ms, $16 epoch.
  * Of a turn that has its answer nothing is changed. One that failed may still be answered: by a
- * step that was replayed. */
+ * step that was replayed. An answer that was given anew meanwhile stays the chosen one. */
 static const char sql_commit[] =
     "WITH t AS (UPDATE chat.turns SET state = 'completed', problem = NULL, epoch = $16::int, "
     "finished_at = now() WHERE id = $1::uuid AND conversation_id = $2::uuid "
     "AND state IN ('accepted', 'failed') "
-    "AND epoch <= $16::int RETURNING id), "
+    "AND epoch <= $16::int RETURNING id, created_at), "
     "c AS (UPDATE chat.conversations SET next_seq = next_seq + 1 "
     "WHERE id = $2::uuid AND EXISTS (SELECT 1 FROM t) RETURNING next_seq - 1 AS seq), "
     "u AS (INSERT INTO chat.usage_tracking (id, tenant_id, user_id, conversation_id, message_id, "
@@ -75,19 +75,22 @@ static const char sql_commit[] =
     "processing_time_ms) SELECT $1::uuid, $4, $5::uuid, $2::uuid, $3::uuid, left($9::text, 100), "
     "$10::int, $11::int, $12::int, $13::numeric, $14::boolean, $15::int FROM c) "
     "INSERT INTO chat.messages AS m (id, tenant_id, user_id, conversation_id, seq, sender_type, "
-    "content, metadata, parent_message_id, turn_id) "
+    "content, metadata, parent_message_id, turn_id, chosen) "
     "SELECT $3::uuid, $4, $5::uuid, $2::uuid, c.seq, 'assistant', $6::text, $7::jsonb, $8::uuid, "
-    "$1::uuid FROM c RETURNING m.seq, " ROW_MS("m.created_at");
+    "$1::uuid, NOT EXISTS (SELECT 1 FROM chat.turns l WHERE l.conversation_id = $2::uuid "
+    "AND l.question_id = $8::uuid AND l.state = 'completed' "
+    "AND (l.created_at, l.id) > (t.created_at, t.id)) FROM c, t RETURNING m.seq, " ROW_MS(
+        "m.created_at");
 
-/* The answer is now the chosen one, if this transaction is the one that ends its turn: a message that
- * comes again must not put it before a later answer. $1 conversation, $2 question, $3 answer, $4
- * turn */
+/* Of several answers the one is chosen that was asked for last, whichever came last: an earlier turn may
+ * be slow, or be replayed. $1 conversation, $2 question */
 static const char sql_choose[] =
-    "UPDATE chat.messages m SET chosen = (m.id = $3::uuid) FROM chat.turns t "
+    "WITH l AS (SELECT t.id FROM chat.turns t WHERE t.conversation_id = $1::uuid "
+    "AND t.question_id = $2::uuid AND t.state = 'completed' "
+    "ORDER BY t.created_at DESC, t.id DESC LIMIT 1) "
+    "UPDATE chat.messages m SET chosen = (t.id = l.id) FROM chat.turns t, l "
     "WHERE t.conversation_id = $1::uuid AND t.question_id = $2::uuid AND m.id = t.answer_id "
-    "AND m.chosen <> (m.id = $3::uuid) "
-    "AND EXISTS (SELECT 1 FROM chat.turns d WHERE d.id = $4::uuid AND d.state = 'completed' "
-    "AND d.finished_at = now())";
+    "AND m.chosen <> (t.id = l.id)";
 
 static json_t *metadata(const struct ending *x, int epoch)
 {
@@ -185,9 +188,8 @@ static void commit(struct job *job, struct ending *x)
             arena_printf(job_arena(job), "%.6f", x->cost), x->free_model ? "t" : "f",
             number(job, x->processing_ms), number(job, epoch)});
     if (strcmp(x->kind, "regenerate") == 0)
-        transaction_add(
-            t, sql_choose, 4,
-            (const char *const[]){x->conversation_id, x->question_id, x->answer_id, x->turn_id});
+        transaction_add(t, sql_choose, 2,
+                        (const char *const[]){x->conversation_id, x->question_id});
     transaction_run(t, committed, x);
 }
 

@@ -277,14 +277,23 @@ void conversation_get(struct job *job)
 
 /* ---- update and delete ---- */
 
-/* $1 id, $2 title, $3 status, $4 metadata; done twice it answers the same */
+/* $1 id, $2 title, $3 status, $4 metadata, $5 message. The row remembers the latest messages that changed
+ * it: one that is delivered again must not undo what came behind it. */
 static const char sql_update[] =
     "UPDATE chat.conversations c SET title = coalesce($2::text, c.title), "
     "status = coalesce($3::text, c.status), metadata = coalesce($4::jsonb, c.metadata), "
-    "deleted_at = CASE WHEN $3::text = 'deleted' THEN coalesce(c.deleted_at, now()) END, "
-    "updated_at = now() "
-    "WHERE c.id = $1::uuid AND (c.status <> 'deleted' OR $3::text = 'deleted') "
-    "RETURNING " CONVERSATION_COLUMNS;
+    "deleted_at = CASE WHEN $3::text = 'deleted' THEN now() END, updated_at = now(), "
+    "changes = (ARRAY[$5::uuid] || c.changes)[1:8] "
+    "WHERE c.id = $1::uuid AND c.status <> 'deleted' "
+    "AND ($5::uuid = ANY (c.changes)) IS NOT TRUE";
+/* $2: the message, which may be the one that deleted it. */
+static const char sql_updated[] =
+    "SELECT " CONVERSATION_COLUMNS " FROM chat.conversations c WHERE c.id = $1::uuid "
+    "AND (c.status <> 'deleted' OR $2::uuid = ANY (c.changes))";
+/* Done twice it is as done once. */
+static const char sql_delete[] =
+    "UPDATE chat.conversations c SET status = 'deleted', "
+    "deleted_at = coalesce(c.deleted_at, now()), updated_at = now() WHERE c.id = $1::uuid";
 
 static void updated(struct job *job, const struct pg_segment *s, void *state)
 {
@@ -296,32 +305,14 @@ static void updated(struct job *job, const struct pg_segment *s, void *state)
         job_reply(job, 200, row_conversation(s, *row, 0, 0));
 }
 
-static void deleted(struct job *job, const struct pg_segment *s, void *state)
-{
-    int *row = state;
-
-    if (pg_rows(s, *row) == 0)
-        not_there(job);
-    else
-        job_reply(job, 204, json_object());
-}
-
-static void update(struct job *job, const char *title, const char *status, const char *metadata,
-                   transaction_done *done)
-{
-    const char *id = text_of(job_body(job), "conversation_id");
-    int *row = arena_alloc(job_arena(job), sizeof(*row));
-    struct transaction *t = transaction_new(job, id);
-
-    *row = transaction_add(t, sql_update, 4, (const char *const[]){id, title, status, metadata});
-    transaction_run(t, done, row);
-}
-
 void conversation_update(struct job *job)
 {
     const json_t *args = job_body(job);
-    const char *title = text_of(args, "title"), *status = text_of(args, "status"),
-               *metadata = object_of(job, "metadata");
+    const char *id = text_of(args, "conversation_id"), *title = text_of(args, "title"),
+               *status = text_of(args, "status"), *metadata = object_of(job, "metadata"),
+               *message_id = job_envelope(job)->message_id;
+    int *row = arena_alloc(job_arena(job), sizeof(*row));
+    struct transaction *t;
     struct err e;
 
     if (!title && !status && !metadata) {
@@ -329,10 +320,29 @@ void conversation_update(struct job *job)
         job_fail(job, &e);
         return;
     }
-    update(job, title, status, metadata, updated);
+    t = transaction_new(job, id);
+    transaction_add(t, sql_update, 5,
+                    (const char *const[]){id, title, status, metadata, message_id});
+    *row = transaction_add(t, sql_updated, 2, (const char *const[]){id, message_id});
+    transaction_run(t, updated, row);
+}
+
+static void deleted(struct job *job, const struct pg_segment *s, void *state)
+{
+    int *statement = state;
+
+    if (pg_changed(s, *statement) == 0)
+        not_there(job);
+    else
+        job_reply(job, 204, json_object());
 }
 
 void conversation_delete(struct job *job)
 {
-    update(job, NULL, "deleted", NULL, deleted);
+    const char *id = text_of(job_body(job), "conversation_id");
+    int *statement = arena_alloc(job_arena(job), sizeof(*statement));
+    struct transaction *t = transaction_new(job, id);
+
+    *statement = transaction_add(t, sql_delete, 1, (const char *const[]){id});
+    transaction_run(t, deleted, statement);
 }
