@@ -187,7 +187,8 @@ static int check_identity(struct job *job, struct err *e)
     made = uuid_time_ms(env->message_id);
     if (made < 0)
         return err_set(e, ERR_REJECT, 400, "the message_id of a write must be a UUID of version 7");
-    if (made > now + WRITE_AHEAD_MS || made < now - chat_limits.write_age_days * DAY_MS)
+    if (made > now + WRITE_AHEAD_MS ||
+        (!env->replay_of && made < now - chat_limits.write_age_days * DAY_MS))
         return err_set(e, ERR_REJECT, 400,
                        "the message_id's time must be at most %ld days ago and 5 minutes ahead",
                        chat_limits.write_age_days);
