@@ -22,6 +22,10 @@ static const struct {
     {"schema", ctl_schema,
      "schema status [--json] | schema apply\n"
      "      show which migrations the database has, or apply those that it lacks"},
+    {"dlq", ctl_dlq,
+     "dlq list|show|replay|export|import|drop …\n"
+     "      look at dead letters, replay them, keep them in files, drop them; dlq --help says "
+     "more"},
     {"token", ctl_token,
      "token [--user U] [--tenant T] [--role R] [--expires SECONDS]\n"
      "      make a bearer token, signed with JWT_SECRET"},
@@ -85,7 +89,7 @@ int main(int argc, char **argv)
         if (strcmp(name, commands[i].name) == 0) {
             int code;
 
-            if (argc > 2 && strcmp(argv[2], "--help") == 0) {
+            if (argc > 2 && strcmp(argv[2], "--help") == 0 && commands[i].run != ctl_dlq) {
                 printf("usage: chatfleet %s\n", commands[i].usage);
                 config_free(all, n);
                 return EXIT_DONE;

@@ -52,7 +52,8 @@ struct envelope {
     const char *slip; /* the steps left, with a space between */
     const char *idempotency_key;
     const char *subject; /* what the user's id was made from, where that is no UUID */
-    const char *replay_of; /* the dead letter that it was; read only, since it ends with this step */
+    const char
+        *replay_of;      /* the dead letter that it was; read only, since it ends with this step */
     int64_t deadline_ms; /* since the epoch; 0: none */
     int attempt;         /* 1 is the first */
     int epoch;           /* of the turn's generation; 0: not said */
