@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "common/base/fault.h"
 #include "common/base/mem.h"
 #include "common/chat/topology.h"
 
@@ -15,7 +16,8 @@ struct browse {
     void *arg;
     uint16_t window;
 
-    struct mq_channel *probe; /* asks about queues: a missing one closes it */
+    struct mq_channel
+        *probe; /* asks about queues; a missing one closes it, and there is a new one */
     bool probing, reopening;
     size_t next; /* of work_queues */
 
@@ -102,6 +104,7 @@ static void delivered(void *arg, const struct mq_delivery *d)
     if (!b->stopped && !b->over) {
         b->over = ++b->seen >= b->ready;
         letter_read(&letter, b->queue, d->message);
+        FAULT("browse.letter");
         if (filter_matches(b->filter, &letter)) {
             b->matched++;
             b->stopped = b->filter->limit && b->matched >= b->filter->limit;
@@ -155,6 +158,24 @@ static void complain(struct browse *b, const struct err *e)
     ctl_session_end(b->session, EXIT_UNAVAILABLE);
 }
 
+static void probe_opened(void *arg, struct mq_channel *ch)
+{
+    struct browse *b = arg;
+
+    if (ch != b->probe) /* an earlier one, opened again */
+        return;
+    b->reopening = false;
+    proceed(b);
+}
+
+static void new_probe(struct browse *b)
+{
+    static const struct mq_channel_events events = {probe_opened, NULL};
+
+    b->reopening = true;
+    b->probe = mq_channel_new(b->session->mq, MQ_CONFIRMS_NONE, &events, b);
+}
+
 /* Whether there is a queue of dead letters, and how many wait in it. */
 static void counted(void *arg, const struct mq_reply *reply, const struct err *e)
 {
@@ -167,22 +188,14 @@ static void counted(void *arg, const struct mq_reply *reply, const struct err *e
         complain(b, e);
         return;
     }
-    b->reopening = e != NULL;
+    if (e)
+        new_probe(b);
     b->ready = e ? 0 : (long)reply->messages;
     b->over = b->ready == 0;
     if (b->events->queue)
         b->events->queue(b->arg, b->queue, e ? -1 : b->ready);
     if (!b->reopening)
         proceed(b);
-}
-
-static void probe_opened(void *arg, struct mq_channel *ch)
-{
-    struct browse *b = arg;
-
-    (void)ch;
-    b->reopening = false;
-    proceed(b);
 }
 
 static void next_queue(struct browse *b)
@@ -228,7 +241,8 @@ static void counted_again(void *arg, const struct mq_reply *reply, const struct 
     b->probing = false;
     if (b->session->ended || b->ended)
         return;
-    b->reopening = e != NULL;
+    if (e)
+        new_probe(b);
     b->empty = b->quiet && (e || reply->messages == 0) ? b->empty + 1 : 0;
     b->over = b->over || b->empty >= EMPTY_ENOUGH || (e && e->status == 404);
     update(b);
@@ -253,7 +267,6 @@ static void tick(void *arg)
 struct browse *browse_new(struct ctl_session *s, const struct filter *f, uint16_t window,
                           const struct browse_events *events, void *arg)
 {
-    static const struct mq_channel_events probe_events = {probe_opened, NULL};
     struct browse *b = mem_alloc(sizeof(*b));
 
     b->session = s;
@@ -263,8 +276,7 @@ struct browse *browse_new(struct ctl_session *s, const struct filter *f, uint16_
     b->window = window;
     b->tick = timer_new(s->loop, tick, b);
     b->finish = timer_new(s->loop, finish, b);
-    b->reopening = true;
-    b->probe = mq_channel_new(s->mq, MQ_CONFIRMS_NONE, &probe_events, b);
+    new_probe(b);
     return b;
 }
 

@@ -103,10 +103,13 @@ json_t *file_from_table(const struct mq_table *t)
     json_t *list = json_array();
     size_t i;
 
-    for (i = 0; i < t->n; i++)
+    for (i = 0; i < t->n; i++) {
+        if (strcmp(t->fields[i].name, "x-delivery-count") == 0)
+            continue; /* how often it was looked at */
         json_array_append_new(
             list, json_pack("[o, s#, o]", from_bytes(t->fields[i].name, strlen(t->fields[i].name)),
                             &t->fields[i].value.kind, 1, from_value(&t->fields[i].value)));
+    }
     return list;
 }
 

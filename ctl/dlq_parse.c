@@ -78,7 +78,7 @@ static int day_time(const char *p, struct tm *tm, int *ms, int *east)
 int dlq_parse_time(const char *text, int64_t *ms)
 {
     const char *p = text;
-    int year, month, day, millis = 0, east = 0;
+    int year, month, day, millis = 0, east = 0, leap;
     struct tm tm = {0}, again;
     time_t t;
 
@@ -90,11 +90,13 @@ int dlq_parse_time(const char *text, int64_t *ms)
     tm.tm_mday = day;
     if (*p && ((*p != 'T' && *p != 't' && *p != ' ') || day_time(p + 1, &tm, &millis, &east)))
         return -1;
+    leap = tm.tm_sec == 60;
+    tm.tm_sec -= leap;
     again = tm;
     t = timegm(&again);
-    if (again.tm_mon != month - 1 || again.tm_mday + (tm.tm_sec == 60) < day)
-        return -1; /* there is no 30th of February */
-    *ms = ((int64_t)t - east * 60) * 1000 + millis;
+    if (again.tm_mon != month - 1) /* there is no 30th of February */
+        return -1;
+    *ms = ((int64_t)t + leap - east * 60) * 1000 + millis;
     return 0;
 }
 

@@ -95,12 +95,14 @@ static void print_deaths(const struct mq_message *m)
     for (i = 0; deaths && deaths->kind == 'A' && i < deaths->array.n; i++) {
         const struct mq_value *v = &deaths->array.items[i];
 
-        if (v->kind == 'F')
-            printf("%-16s %s from %s, %lld times, first at %s\n", "hop",
-                   or_dash(mq_table_string(&v->table, "reason")),
-                   or_dash(mq_table_string(&v->table, "queue")),
-                   (long long)mq_table_int(&v->table, "count", 1),
-                   when(mq_table_int(&v->table, "time", 0) * 1000, at));
+        if (v->kind != 'F')
+            continue;
+        printf("%-16s ", "hop");
+        print_clean(or_dash(mq_table_string(&v->table, "reason")));
+        fputs(" from ", stdout);
+        print_clean(or_dash(mq_table_string(&v->table, "queue")));
+        printf(", %lld times, first at %s\n", (long long)mq_table_int(&v->table, "count", 1),
+               when(mq_table_int(&v->table, "time", 0) * 1000, at));
     }
 }
 
@@ -124,10 +126,16 @@ static void print_headers(const struct mq_table *t)
     puts("headers");
     for (i = 0; i < t->n; i++) {
         const struct mq_table one = {.fields = &t->fields[i], .n = 1};
-        json_t *triple = file_from_table(&one),
-               *value = json_array_get(json_array_get(triple, 0), 2);
+        json_t *triple = file_from_table(&one);
+        json_t *value = json_array_get(json_array_get(triple, 0), 2);
 
-        printf("  %-20s ", t->fields[i].name);
+        if (!value) { /* the broker's own */
+            json_decref(triple);
+            continue;
+        }
+        fputs("  ", stdout);
+        print_clean(t->fields[i].name);
+        fputs(": ", stdout);
         text = json_is_string(value) ? NULL : json_dumps(value, JSON_ENCODE_ANY);
         print_clean(text ? text : json_string_value(value));
         putchar('\n');
