@@ -51,12 +51,11 @@ static void print_help(void)
     puts("chatfleet: the operator's command line of the fleet\n\nusage:");
     for (i = 0; i < sizeof(commands) / sizeof(commands[0]); i++)
         printf("  chatfleet %s\n", commands[i].usage);
-    puts("  chatfleet --help | --version | --check-config\n\n"
-         "Exit codes: 0 done, 1 refused by the fleet or the database, 2 migrations are pending, 64 "
-         "wrong\n"
-         "usage, 69 broker or database not reachable or operation not served, 75 no answer in "
-         "time, 78\n"
-         "wrong configuration.\n");
+    puts(
+        "  chatfleet --help | --version | --check-config\n\n"
+        "Exit codes: 0 done, 1 refused by the fleet or the database, 2 migrations are pending (of\n"
+        "dlq: something is not known), 64 wrong usage, 69 broker or database not reachable or\n"
+        "operation not served, 75 no answer in time, 78 wrong configuration.\n");
     config_print_help(stdout, all, n);
 }
 

@@ -26,7 +26,7 @@ describe('dead letters of turns', () => {
   async function failed(mode) {
     const person = new Person({ tenant: `t-${randomUUID().slice(0, 8)}` });
     const { id } = await person.conversation(fleet.caller);
-    const answer = await person.say(fleet.shim, id, `What then? [model:${mode}]`);
+    const answer = await person.say(fleet.shim, id, `What then, ${randomUUID()}? [model:${mode}]`);
     assert.equal(answer.status, 502, answer.text);
     const [letter] = await until('its dead letter', async () => {
       const found = await letters.exported(['--tenant', person.tenant]);

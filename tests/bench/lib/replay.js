@@ -6,7 +6,7 @@ const crypto = require('node:crypto');
 const fs = require('node:fs');
 const path = require('node:path');
 const broker = require('./broker.js');
-const { uuid7 } = require('./database.js');
+const { createConversations, createUsers, uuid7 } = require('./database.js');
 const { Fleet, KINDS } = require('./fleet.js');
 const { pssMb, sleep } = require('./measure.js');
 const { table } = require('./table.js');
@@ -16,19 +16,18 @@ const BODY = 1000; // bytes, about
 const LONG_AGO = Date.now() - 400 * 86400000; // which persistence refuses, but not of a replay
 const SAMPLE_MS = 50;
 
-// Lines of export, of conversation.create by a hundred users; ids are those of the worker's letters.
-function lines(run) {
-  const users = Array.from({ length: 100 }, () => crypto.randomUUID());
+// Lines of export: conversation.update of each of these conversations, as a worker would have left it.
+function lines(run, conversations) {
   return Array.from({ length: LETTERS }, (_, i) => {
     const id = crypto.randomUUID();
-    const headers = { 'x-user-id': users[i % 100], 'x-tenant-id': run, 'x-dead-letter-id': id,
+    const headers = { 'x-user-id': conversations[i].user, 'x-tenant-id': 'default', 'x-dead-letter-id': id,
       'x-error-kind': 'reject', 'x-error': 'too old', 'x-failed-at': new Date().toISOString(),
       'x-failed-by': 'bench', 'x-queue': 'persistence' };
     return JSON.stringify({ id, queue: 'persistence',
-      properties: { type: 'conversation.create', message_id: uuid7(LONG_AGO + i),
+      properties: { type: 'conversation.update', message_id: uuid7(LONG_AGO + i),
         correlation_id: crypto.randomUUID(), content_type: 'application/json' },
       headers: Object.entries(headers).map(([name, value]) => [name, 'S', value]),
-      body: JSON.stringify({ title: `letter ${i}`, metadata: { filler: 'x'.repeat(BODY) } }) });
+      body: JSON.stringify({ conversation_id: conversations[i].id, title: run, metadata: { filler: 'x'.repeat(BODY) } }) });
   }).join('\n') + '\n';
 }
 
@@ -60,7 +59,7 @@ async function tool(fleet, args) {
 
 async function rows(fleet, run) {
   return Number((await fleet.database.sql(
-    `SELECT count(*) FROM chat.conversations WHERE tenant_id = '${run}'`))[0][0]);
+    `SELECT count(*) FROM chat.conversations WHERE title = '${run}'`))[0][0]);
 }
 
 async function all(fleet, run) {
@@ -70,17 +69,18 @@ async function all(fleet, run) {
 }
 
 async function replay(options, say) {
-  const fleet = new Fleet('replay', process.env.CHATFLEET_BIN, { kinds: KINDS,
-    env: { AUTH_AUTO_PROVISION: 'true' } });
+  const fleet = new Fleet('replay', process.env.CHATFLEET_BIN, { kinds: KINDS });
   const results = [];
   let failed = true;
   try {
     say('starting');
     await fleet.start();
+    const users = await createUsers(fleet.database, 100);
+    const conversations = await createConversations(fleet.database, users, LETTERS);
     for (let round = 1; round <= options.rounds; round++) {
       for (const how of ['--timeout', '--no-wait']) {
         const run = `run-${round}${how}`, file = path.join(fleet.dir, 'letters.jsonl');
-        fs.writeFileSync(file, lines(run));
+        fs.writeFileSync(file, lines(run, conversations));
         const put = await tool(fleet, ['import', file]);
         if (put.json.imported !== LETTERS) throw new Error(JSON.stringify(put.json));
         const list = await tool(fleet, ['list', '--queue', 'persistence']);
