@@ -32,7 +32,9 @@ int ctl_options(const struct option_value *options, int argc, char **argv);
 /* A broker connection for one short task: opened() is called once its channel is open. It ends
  * with a message when the broker is not reached within AMQP_CONNECT_TIMEOUT_MS, or goes away. */
 struct ctl_session {
-    void (*opened)(struct ctl_session *s); /* set by the caller; the rest is zero */
+    void (*opened)(struct ctl_session *s); /* set by the caller; the rest is zero, */
+    void (*fini)(struct ctl_session *s); /* but for these: what it has on the loop ends; or NULL */
+    size_t message_max;                  /* bytes of a delivered body; 0: MAX_MESSAGE_BYTES */
     struct mq_channel *channel;
     struct loop *loop;
     struct mq *mq;
@@ -49,9 +51,11 @@ void ctl_session_end(struct ctl_session *s, int exit_code);
 void ctl_session_deadline(struct ctl_session *s, long ms, const char *text, int exit_code);
 
 extern const struct config_section ctl_schema_section; /* its settings */
+const char *ctl_admin_url(void);                       /* DATABASE_ADMIN_URL; "" if not set */
 
 /* The commands: argv[0] is the command's name. Each returns an exit code. */
 int ctl_call(int argc, char **argv);
+int ctl_dlq(int argc, char **argv);
 int ctl_schema(int argc, char **argv);
 int ctl_topology(int argc, char **argv);
 int ctl_token(int argc, char **argv);

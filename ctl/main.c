@@ -22,6 +22,10 @@ static const struct {
     {"schema", ctl_schema,
      "schema status [--json] | schema apply\n"
      "      show which migrations the database has, or apply those that it lacks"},
+    {"dlq", ctl_dlq,
+     "dlq list|show|replay|export|import|drop …\n"
+     "      look at dead letters, replay them, keep them in files, drop them; dlq --help says "
+     "more"},
     {"token", ctl_token,
      "token [--user U] [--tenant T] [--role R] [--expires SECONDS]\n"
      "      make a bearer token, signed with JWT_SECRET"},
@@ -47,12 +51,11 @@ static void print_help(void)
     puts("chatfleet: the operator's command line of the fleet\n\nusage:");
     for (i = 0; i < sizeof(commands) / sizeof(commands[0]); i++)
         printf("  chatfleet %s\n", commands[i].usage);
-    puts("  chatfleet --help | --version | --check-config\n\n"
-         "Exit codes: 0 done, 1 refused by the fleet or the database, 2 migrations are pending, 64 "
-         "wrong\n"
-         "usage, 69 broker or database not reachable or operation not served, 75 no answer in "
-         "time, 78\n"
-         "wrong configuration.\n");
+    puts(
+        "  chatfleet --help | --version | --check-config\n\n"
+        "Exit codes: 0 done, 1 refused by the fleet or the database, 2 migrations are pending (of\n"
+        "dlq: something is not known), 64 wrong usage, 69 broker or database not reachable or\n"
+        "operation not served, 75 no answer in time, 78 wrong configuration.\n");
     config_print_help(stdout, all, n);
 }
 
@@ -85,7 +88,7 @@ int main(int argc, char **argv)
         if (strcmp(name, commands[i].name) == 0) {
             int code;
 
-            if (argc > 2 && strcmp(argv[2], "--help") == 0) {
+            if (argc > 2 && strcmp(argv[2], "--help") == 0 && commands[i].run != ctl_dlq) {
                 printf("usage: chatfleet %s\n", commands[i].usage);
                 config_free(all, n);
                 return EXIT_DONE;

@@ -36,6 +36,11 @@ static const struct config_key keys[] = {
 const struct config_section ctl_schema_section = {"Database", keys, sizeof(keys) / sizeof(keys[0]),
                                                   &settings};
 
+const char *ctl_admin_url(void)
+{
+    return settings.admin_url;
+}
+
 /* A migration of this build, of the ledger, or of both. */
 struct migration {
     int version;

@@ -97,6 +97,7 @@ int ctl_session_run(struct ctl_session *s)
 {
     static const struct mq_channel_events events = {opened, closed};
     static const struct mq_events broker_events = {NULL, down, NULL};
+    const size_t message_max = (size_t)process_settings.message_max;
     const struct mq_config config = {.url = process_settings.rabbitmq_url,
                                      .name = "chatfleet command line",
                                      .ca_file = process_settings.rabbitmq_ca_file,
@@ -104,7 +105,7 @@ int ctl_session_run(struct ctl_session *s)
                                      .connect_timeout_ms = process_settings.connect_timeout_ms,
                                      .backoff_max_ms = process_settings.reconnect_max_ms,
                                      .output_max = (size_t)process_settings.output_max,
-                                     .message_max = (size_t)process_settings.message_max};
+                                     .message_max = s->message_max ? s->message_max : message_max};
     struct err e;
 
     s->loop = loop_new();
@@ -119,6 +120,8 @@ int ctl_session_run(struct ctl_session *s)
                          "the broker of RABBITMQ_URL was not reached in time", EXIT_UNAVAILABLE);
     mq_channel_new(s->mq, MQ_CONFIRMS_EACH, &events, s);
     loop_run(s->loop);
+    if (s->fini)
+        s->fini(s);
     mq_free(s->mq);
     timer_free(s->deadline);
     loop_free(s->loop);

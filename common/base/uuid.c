@@ -102,10 +102,10 @@ static const EVP_MD *sha1(void)
     return md;
 }
 
-char *uuid_v5(const char *name_space, const char *name, char out[UUID_TEXT])
+char *uuid_v5_bytes(const char *name_space, const void *name, size_t name_len, char out[UUID_TEXT])
 {
     unsigned char ns[16], hash[EVP_MAX_MD_SIZE];
-    size_t ns_len, name_len = strlen(name);
+    size_t ns_len;
     const void *ns_data = ns;
     char *data;
 
@@ -127,6 +127,11 @@ char *uuid_v5(const char *name_space, const char *name, char out[UUID_TEXT])
     hash[6] = (unsigned char)(0x50 | (hash[6] & 0x0f));
     hash[8] = (unsigned char)(0x80 | (hash[8] & 0x3f));
     return format(hash, out);
+}
+
+char *uuid_v5(const char *name_space, const char *name, char out[UUID_TEXT])
+{
+    return uuid_v5_bytes(name_space, name, strlen(name), out);
 }
 
 char *uuid_v7_derived(const char *base, const char *name, char out[UUID_TEXT])

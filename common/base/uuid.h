@@ -6,6 +6,7 @@
 #define BASE_UUID_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 enum { UUID_TEXT = 37 }; /* with its NUL */
@@ -15,6 +16,9 @@ char *uuid_v7(char out[UUID_TEXT]);
 
 /* From a namespace (a UUID, or any text: its bytes are hashed) and a name. Returns out. */
 char *uuid_v5(const char *name_space, const char *name, char out[UUID_TEXT]);
+
+/* The same, the name being n bytes. Returns out. */
+char *uuid_v5_bytes(const char *name_space, const void *name, size_t n, char out[UUID_TEXT]);
 
 /* A version 7 UUID with the time of another one; all else is hashed from it and the name, so that
  * the same two always give the same. Returns out. */

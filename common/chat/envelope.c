@@ -37,6 +37,7 @@ void envelope_decode(const struct mq_message *m, struct envelope *out)
     out->slip = header(m, HEADER_SLIP);
     out->idempotency_key = header(m, HEADER_IDEMPOTENCY);
     out->subject = header(m, HEADER_SUBJECT);
+    out->replay_of = header(m, HEADER_REPLAY_OF);
     out->deadline_ms = mq_table_int(&m->headers, HEADER_DEADLINE, 0);
     out->attempt = number(m, HEADER_ATTEMPT, 1, 1, 1000);
     out->epoch = number(m, HEADER_EPOCH, 0, 0, INT32_MAX);

@@ -35,6 +35,7 @@ enum { ENVELOPE_VERSION = 1, ENVELOPE_VERSION_OLDEST = 1 };
 #define HEADER_OFFSET      "x-offset"
 #define HEADER_SUBJECT     "x-subject"
 #define HEADER_HELD        "x-held"
+#define HEADER_REPLAY_OF   "x-replay-of"
 
 /* The type property of answers; that of a request is its operation. */
 #define TYPE_REPLY "reply"
@@ -52,6 +53,8 @@ struct envelope {
     const char *slip; /* the steps left, with a space between */
     const char *idempotency_key;
     const char *subject; /* what the user's id was made from, where that is no UUID */
+    const char
+        *replay_of;      /* the dead letter that it was; read only, since it ends with this step */
     int64_t deadline_ms; /* since the epoch; 0: none */
     int attempt;         /* 1 is the first */
     int epoch;           /* of the turn's generation; 0: not said */

@@ -191,7 +191,7 @@ struct mq_consumer *mq_consume(struct mq_channel *ch, const char *queue, uint16_
     c->events = *ev;
     c->arg = arg;
     c->no_ack = prefetch == 0;
-    snprintf(c->tag, sizeof(c->tag), "c%u", ++ch->last_consumer);
+    snprintf(c->tag, sizeof(c->tag), "c%06u", ++ch->last_consumer); /* in the order of age */
     c->next = ch->consumers;
     ch->consumers = c;
     if (prefetch) { /* holds for the consumers that come after it */

@@ -6,6 +6,7 @@
 #include <strings.h>
 
 #include "common/base/clock.h"
+#include "common/base/fault.h"
 #include "common/base/text.h"
 #include "common/base/uuid.h"
 #include "common/chat/identity.h"
@@ -187,7 +188,8 @@ static int check_identity(struct job *job, struct err *e)
     made = uuid_time_ms(env->message_id);
     if (made < 0)
         return err_set(e, ERR_REJECT, 400, "the message_id of a write must be a UUID of version 7");
-    if (made > now + WRITE_AHEAD_MS || made < now - chat_limits.write_age_days * DAY_MS)
+    if (made > now + WRITE_AHEAD_MS ||
+        (!env->replay_of && made < now - chat_limits.write_age_days * DAY_MS))
         return err_set(e, ERR_REJECT, 400,
                        "the message_id's time must be at most %ld days ago and 5 minutes ahead",
                        chat_limits.write_age_days);
@@ -256,6 +258,7 @@ void job_start(struct worker *w, struct subscription *from, const struct mq_deli
     if (adopt_delivery(from, d))
         return;
     arena = mq_take(d, &message);
+    FAULT_BODY(message.body, message.body_len);
     job = arena_alloc(arena, sizeof(*job));
     job->arena = arena;
     job->worker = w;

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "common/base/clock.h"
+#include "common/base/fault.h"
 #include "common/base/log.h"
 #include "common/base/text.h"
 #include "common/base/uuid.h"
@@ -67,6 +68,7 @@ static void end(struct job *job)
     const struct envelope *env = &job->envelope;
     int64_t us = clock_monotonic_us() - job->started_us;
 
+    FAULT("settle.ack");
     if (job->refused)
         mq_nack(w->consume_channel, job->tag, job->epoch, false);
     else
@@ -211,6 +213,8 @@ static void outcome_known(void *arg, enum mq_outcome outcome)
     /* Only such an address, when forged, ends the connection; others are innocent beside it. */
     bool direct = is_reply && text_starts_with(o->message.routing_key, "amq.rabbitmq.reply-to");
 
+    if (outcome == MQ_CONFIRMED)
+        FAULT("settle.confirm");
     o->publish = 0;
     o->losses += outcome == MQ_LOST;
     if (outcome == MQ_RETURNED) {
@@ -257,6 +261,7 @@ static void publish_outputs(struct job *job)
 
         if (o->done || o->publish)
             continue;
+        FAULT("settle.publish");
         n = mq_publish(o->class == OUTPUT_REPLY ? w->reply_channel : w->publish_channel,
                        &o->message, o->class != OUTPUT_EVENT, outcome_known, o, &e);
         if (n > 0) {
@@ -477,12 +482,16 @@ static void put_failure(struct job *job, struct mq_message *m, const struct err 
 static void add_dead_letter(struct job *job, const struct err *e)
 {
     struct mq_message *m = add_input_again(job, OUTPUT_DEAD_LETTER);
-    char *what = arena_printf(job->arena, "dead letter of %s", job->from->queue->name);
+    const char *what = arena_printf(job->arena, "dead letter of %s", job->from->queue->name);
 
+    if (job->envelope.replay_of) /* another failure than the one that was replayed */
+        what = arena_printf(job->arena, "%s, replay of %s", what, job->envelope.replay_of);
     m->exchange = exchange_name(EXCHANGE_DLX);
     m->routing_key = job->from->queue->name;
     put_failure(job, m, e);
     mq_table_put_string(job->arena, &m->headers, HEADER_DEAD_LETTER, derived_id(job, what));
+    if (job->operation && job->operation->step) /* a replay counts on from here */
+        mq_table_put_int(job->arena, &m->headers, HEADER_EPOCH, job_epoch(job));
 }
 
 /* The input goes to the dead letters, and the caller is told. */
@@ -518,6 +527,14 @@ void settle_reply(struct job *job, int status, json_t *body)
 
 void settle_problem(struct job *job, int status, json_t *problem)
 {
+    const char *detail;
+    struct err e;
+
+    if (job->envelope.replay_of) {
+        detail = json_string_value(json_object_get(problem, "detail"));
+        err_set(&e, ERR_REJECT, status, "%s", detail ? detail : "refused");
+        add_dead_letter(job, &e);
+    }
     job->outcome = "refused";
     add_answer(job, TYPE_ERROR, status, problem);
     publish_outputs(job);
@@ -560,16 +577,18 @@ void settle_failure(struct job *job, const struct err *e, json_t *errors)
 {
     int attempts = job->operation ? job->operation->max_attempts : 1;
     bool retried = e->kind == ERR_RETRY && job->envelope.attempt < attempts;
+    bool replayed = job->envelope.replay_of != NULL;
 
-    if (e->kind == ERR_RETRY && job->from->queue->reads && job->envelope.reply_to) {
+    if (e->kind == ERR_RETRY && job->from->queue->reads && job->envelope.reply_to && !replayed) {
         failed(job, "rejected", e); /* who asked may ask again */
         add_problem(job, e, errors);
         publish_outputs(job);
         return;
     }
 
-    /* Refused and nobody to tell: kept with its cause rather than gone without a trace. */
-    if (e->kind != ERR_REJECT || (!job->envelope.reply_to && !failed_step(job))) {
+    /* Refused and nobody to tell, or a replay, whose dead letter is gone: kept with its cause rather
+     * than gone without a trace. */
+    if (e->kind != ERR_REJECT || replayed || (!job->envelope.reply_to && !failed_step(job))) {
         if (!retried) {
             dead_letter(job, e);
             return;

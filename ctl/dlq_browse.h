@@ -1,0 +1,43 @@
+/*
+ * Reading dead letters without harming them: they are consumed with acks, and what is not to be
+ * removed is held, unacked, until the connection ends and the broker puts it back where it was. Only
+ * what was there at the start is read, so a letter that comes back is not met again. What another
+ * tool holds at the same time is not seen.
+ */
+#ifndef CTL_DLQ_BROWSE_H
+#define CTL_DLQ_BROWSE_H
+
+#include "ctl/ctl.h"
+#include "ctl/dlq_filter.h"
+
+/* What becomes of a letter: held till the end, or the caller's, who calls browse_settle(). */
+enum browse_fate { BROWSE_HOLD, BROWSE_TAKE };
+
+struct browse_events {
+    /* How many letters wait in a queue's DLQ, before any of them comes; -1: there is no such DLQ. May
+     * be NULL. */
+    void (*queue)(void *arg, const char *queue, long ready);
+    /* One that matches; good for the time of the call. */
+    enum browse_fate (*letter)(void *arg, const struct mq_delivery *d, const struct letter *l);
+    /* No more will come, from the loop. The taken ones may still be settled. */
+    void (*ended)(void *arg);
+};
+
+enum {
+    BROWSE_WINDOW_MAX = 60000,      /* when bodies are not kept */
+    BROWSE_MESSAGE_MAX = 128 << 20, /* bytes: what the broker takes at most */
+};
+
+struct browse;
+
+/* On an open session. window: letters the broker may send ahead, and about how many are taken at a
+ * time. Filter and events stay the caller's. */
+struct browse *browse_new(struct ctl_session *s, const struct filter *f, uint16_t window,
+                          const struct browse_events *events, void *arg);
+void browse_free(struct browse *b);
+
+/* A taken letter's end: acked, or held after all. */
+void browse_settle(struct browse *b, uint64_t tag, unsigned epoch, bool remove);
+void browse_stop(struct browse *b); /* ended() follows */
+
+#endif

@@ -1,0 +1,228 @@
+/*
+ * chatfleet dlq drop: shows what would go, asks, writes it into the ledger, and acks. What was shown
+ * is what goes: the letters are held in between.
+ */
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/queue.h>
+#include <unistd.h>
+
+#include "common/base/mem.h"
+#include "ctl/dlq.h"
+#include "ctl/dlq_browse.h"
+#include "ctl/dlq_count.h"
+#include "ctl/dlq_ledger.h"
+
+enum { UNDER_WAY_MAX = 200, ASK_MS = 100 };
+
+/* Without its body: there may be many. */
+struct entry {
+    STAILQ_ENTRY(entry) link;
+    struct drop *drop;
+    struct letter letter;
+    struct mq_message message;
+    uint64_t tag;
+    unsigned epoch;
+};
+
+struct drop {
+    struct ctl_session session; /* the first member: a session is its drop */
+    const struct dlq_options *o;
+    struct ledger *ledger;
+    struct browse *browse;
+    struct arena *arena;
+    STAILQ_HEAD(, entry) entries;
+    struct counts counts;
+    struct timer *ask;
+    bool ledger_ready, browsed;
+    long under_way, dropped, uncertain;
+};
+
+static void finish(struct drop *d)
+{
+    if (d->under_way == 0 && !d->session.ended)
+        ctl_session_end(&d->session, d->uncertain ? EXIT_OPEN : EXIT_DONE);
+}
+
+static void drop_some(struct drop *d);
+
+static void recorded(void *arg, const struct ledger_row *row, const struct err *e)
+{
+    struct entry *x = arg;
+    struct drop *d = x->drop;
+
+    d->under_way--;
+    if (d->session.ended)
+        return;
+    if (e) {
+        fprintf(stderr, "chatfleet: the ledger: %s\n", e->text);
+        ctl_session_end(&d->session, EXIT_UNAVAILABLE);
+        return;
+    }
+    if (row->state == LEDGER_CLAIMED) { /* somebody may just be replaying it */
+        d->uncertain++;
+    } else {
+        mq_ack(d->session.channel, x->tag, x->epoch);
+        d->dropped++;
+    }
+    drop_some(d);
+}
+
+static void drop_some(struct drop *d)
+{
+    char id[UUID_TEXT];
+    struct entry *x;
+
+    while (d->under_way < UNDER_WAY_MAX && (x = STAILQ_FIRST(&d->entries))) {
+        const struct ledger_claim c = {.claim = uuid_v7(id), .state = LEDGER_DROPPED};
+
+        STAILQ_REMOVE_HEAD(&d->entries, link);
+        d->under_way++;
+        ledger_put(d->ledger, &x->letter, &c, recorded, x);
+    }
+    finish(d);
+}
+
+/* ---- asking ---- */
+
+static void give_up(struct drop *d)
+{
+    fputs("nothing was dropped\n", stderr);
+    ctl_session_end(&d->session, EXIT_REFUSED);
+}
+
+/* The loop goes on meanwhile, so that the broker hears from us. */
+static void ask_again(void *arg)
+{
+    struct drop *d = arg;
+    struct pollfd in = {.fd = STDIN_FILENO, .events = POLLIN};
+    char line[16];
+
+    if (d->session.ended)
+        return;
+    if (poll(&in, 1, 0) <= 0) {
+        timer_set(d->ask, ASK_MS);
+        return;
+    }
+    if (!fgets(line, sizeof(line), stdin) || strcmp(line, "yes\n") != 0)
+        give_up(d);
+    else
+        drop_some(d);
+}
+
+static void ask(struct drop *d)
+{
+    long total = counts_total(&d->counts);
+
+    if (!d->browsed || !d->ledger_ready || d->session.ended)
+        return;
+    if (!d->o->json)
+        counts_print(&d->counts);
+    if (total == 0 || d->o->dry_run) {
+        finish(d);
+    } else if (d->o->yes) {
+        drop_some(d);
+    } else {
+        printf("Drop these %ld letters for good? (yes) ", total);
+        fflush(stdout);
+        timer_set(d->ask, 0);
+    }
+}
+
+/* ---- what would go ---- */
+
+static const char *keep(struct drop *d, const char *text)
+{
+    return arena_strdup(d->arena, text);
+}
+
+static enum browse_fate letter_came(void *arg, const struct mq_delivery *m, const struct letter *l)
+{
+    struct drop *d = arg;
+    struct entry *x = arena_alloc(d->arena, sizeof(*x));
+
+    counts_add(&d->counts, l, false);
+    x->drop = d;
+    x->letter = *l;
+    x->letter.message = &x->message;
+    x->letter.operation = keep(d, l->operation);
+    x->letter.tenant = keep(d, l->tenant);
+    x->message.message_id = keep(d, l->message->message_id);
+    x->tag = m->tag;
+    x->epoch = m->epoch;
+    STAILQ_INSERT_TAIL(&d->entries, x, link);
+    return BROWSE_HOLD;
+}
+
+static void browsed(void *arg)
+{
+    struct drop *d = arg;
+
+    d->browsed = true;
+    ask(d);
+}
+
+static void ledger_answered(void *arg, const struct err *e)
+{
+    struct drop *d = arg;
+
+    if (d->session.ended)
+        return;
+    if (e) {
+        fprintf(stderr, "chatfleet: DATABASE_ADMIN_URL: %s\n", e->text);
+        ctl_session_end(&d->session, e->kind == ERR_RETRY ? EXIT_UNAVAILABLE : EXIT_CONFIG);
+        return;
+    }
+    d->ledger_ready = true;
+    ask(d);
+}
+
+static void opened(struct ctl_session *s)
+{
+    static const struct browse_events events = {NULL, letter_came, browsed};
+    struct drop *d = (struct drop *)(void *)s;
+    struct err e;
+
+    d->ask = timer_new(s->loop, ask_again, d);
+    d->ledger = ledger_open(s->loop, ledger_answered, d, &e);
+    if (!d->ledger) {
+        fprintf(stderr, "chatfleet: %s\n", e.text);
+        ctl_session_end(s, EXIT_CONFIG);
+        return;
+    }
+    d->browse = browse_new(s, &d->o->filter, BROWSE_WINDOW_MAX, &events, d);
+}
+
+static void fini(struct ctl_session *s)
+{
+    struct drop *d = (struct drop *)(void *)s;
+
+    browse_free(d->browse);
+    ledger_free(d->ledger);
+    timer_free(d->ask);
+}
+
+int dlq_drop(const struct dlq_options *o)
+{
+    struct drop d = {.session = {.opened = opened, .fini = fini, .message_max = BROWSE_MESSAGE_MAX},
+                     .o = o};
+    int code;
+
+    if (!o->yes && !o->dry_run && (o->json || !isatty(STDIN_FILENO))) {
+        fputs("chatfleet: nobody can be asked here; drop wants --yes\n", stderr);
+        return EXIT_USAGE;
+    }
+    STAILQ_INIT(&d.entries);
+    d.arena = arena_new();
+    code = ctl_session_run(&d.session);
+    if (o->json)
+        printf("{\"matched\":%ld,\"dropped\":%ld,\"uncertain\":%ld}\n", counts_total(&d.counts),
+               d.dropped, d.uncertain);
+    else if (d.dropped || d.uncertain)
+        printf("dropped %ld, left %ld that are uncertain\n", d.dropped, d.uncertain);
+    counts_free(&d.counts);
+    arena_free(d.arena);
+    return code;
+}

@@ -1,0 +1,278 @@
+/*
+ * chatfleet dlq import: lines that export wrote become dead letters again, with the same ids. All lines
+ * are checked before the first is published.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/base/mem.h"
+#include "common/chat/envelope.h"
+#include "ctl/dlq.h"
+#include "ctl/dlq_browse.h"
+#include "ctl/dlq_file.h"
+#include "ctl/dlq_ledger.h"
+
+enum { UNDER_WAY_MAX = 200, WAIT_MS = 100 };
+
+struct import {
+    struct ctl_session session; /* the first member: a session is its import */
+    const char *path;
+    FILE *file;
+    struct ledger_view *ledger;
+    char *line; /* getline()'s */
+    size_t line_room;
+    struct arena *arena; /* of the one that waits for the broker, or NULL */
+    struct mq_message message;
+    struct timer *wait;
+    bool at_end;
+    long under_way, imported, already, refused;
+};
+
+/* One that is on its way. */
+struct sent {
+    struct import *import;
+    char queue[64];
+    char id[UUID_TEXT];
+};
+
+/* ---- the file ---- */
+
+/* The next line as a letter; 1, 0 at the end, or -1 with what is wrong. */
+static int read_letter(struct import *x, struct arena *a, struct mq_message *m, struct letter *l,
+                       struct err *e)
+{
+    ssize_t n = getline(&x->line, &x->line_room, x->file);
+    json_error_t at;
+    json_t *json;
+    int code;
+
+    if (n < 0)
+        return ferror(x->file) ? err_set(e, ERR_RETRY, 500, "%s", strerror(errno)) : 0;
+    json = json_loadb(x->line, (size_t)n, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &at);
+    if (!json)
+        return err_set(e, ERR_REJECT, 400, "%s", at.text);
+    code = file_to_letter(a, json, m, l, e);
+    json_decref(json);
+    return code ? -1 : 1;
+}
+
+static int check_all(struct import *x)
+{
+    struct mq_message m;
+    struct letter l;
+    struct err e;
+    long line = 0;
+    int code;
+
+    do {
+        struct arena *a = arena_new();
+
+        line++;
+        code = read_letter(x, a, &m, &l, &e);
+        arena_free(a);
+    } while (code > 0);
+    if (code < 0) {
+        fprintf(stderr, "chatfleet: %s, line %ld: %s; nothing was imported\n", x->path, line,
+                e.text);
+        return -1;
+    }
+    rewind(x->file);
+    return 0;
+}
+
+/* Standard input can be read once only: a copy of it. */
+static FILE *spool(void)
+{
+    FILE *file = tmpfile();
+    char part[65536];
+    size_t n;
+
+    while (file && (n = fread(part, 1, sizeof(part), stdin)) > 0) {
+        if (fwrite(part, 1, n, file) != n) {
+            fclose(file);
+            return NULL;
+        }
+    }
+    if (file)
+        rewind(file);
+    return file;
+}
+
+/* ---- publishing ---- */
+
+static void go_on(struct import *x);
+
+static void outcome_known(void *arg, enum mq_outcome outcome)
+{
+    struct sent *s = arg;
+    struct import *x = s->import;
+
+    if (outcome != MQ_LOST)
+        x->under_way--;
+    if (outcome == MQ_CONFIRMED) {
+        x->imported++;
+    } else if (outcome != MQ_LOST) {
+        x->refused++;
+        fprintf(stderr, "chatfleet: %s: %s %s\n", s->id,
+                outcome == MQ_RETURNED ? "there is no queue" : "no room in the queue", s->queue);
+    }
+    free(s);
+    if (!x->session.ended && outcome != MQ_LOST)
+        go_on(x);
+}
+
+/* Where it was, as it was; but for what would have it vanish, go elsewhere or be refused there. */
+static void prepare(struct import *x, const struct letter *l, struct sent *s)
+{
+    struct mq_message *m = &x->message;
+
+    snprintf(s->queue, sizeof(s->queue), "%s.dlq", l->queue);
+    memcpy(s->id, l->id, sizeof(s->id));
+    m->exchange = "";
+    m->routing_key = arena_strdup(x->arena, s->queue);
+    m->delivery_mode = MESSAGE_PERSISTENT;
+    m->expiration = m->user_id = NULL;
+    mq_table_remove(&m->headers, "CC");
+    mq_table_remove(&m->headers, "BCC");
+    if (!l->indistinct) /* a broker that drops our x-death would else have it lose its id */
+        mq_table_put_string(x->arena, &m->headers, HEADER_DEAD_LETTER,
+                            arena_strdup(x->arena, l->id));
+}
+
+/* What the ledger says of it: 1 to import it, 0 to leave it out, -1 with an error. */
+static int judge(struct import *x, const struct letter *l, struct err *e)
+{
+    struct ledger_row row;
+
+    if (ledger_look(x->ledger, l, &row, e))
+        return -1;
+    if (row.state == LEDGER_REPLAYED && ledger_same_failure(&row, l))
+        return 0;
+    return row.state == LEDGER_DROPPED && ledger_undrop(x->ledger, l, e) ? -1 : 1;
+}
+
+static int publish(struct import *x, struct sent *s, struct err *e)
+{
+    if (mq_publish(x->session.channel, &x->message, true, outcome_known, s, e) > 0) {
+        x->under_way++;
+        return 0;
+    }
+    free(s);
+    return -1;
+}
+
+/* The next letter; 1, 0 when there is no more, -1 with an error. */
+static int import_one(struct import *x, struct err *e)
+{
+    struct letter l;
+    struct sent *s;
+    int code = read_letter(x, x->arena, &x->message, &l, e);
+
+    if (code <= 0)
+        return code;
+    code = judge(x, &l, e);
+    if (code <= 0) {
+        x->already += code == 0;
+        return code < 0 ? -1 : 1;
+    }
+    s = mem_alloc(sizeof(*s));
+    s->import = x;
+    prepare(x, &l, s);
+    return publish(x, s, e) ? -1 : 1;
+}
+
+static void give_up(struct import *x, const struct err *e)
+{
+    fprintf(stderr, "chatfleet: %s\n", e->text);
+    x->refused++;
+    x->at_end = true;
+}
+
+static void go_on(struct import *x)
+{
+    struct err e;
+    int code;
+
+    while (!x->at_end && x->under_way < UNDER_WAY_MAX) {
+        if (!mq_can_publish(x->session.mq)) {
+            timer_set(x->wait, WAIT_MS);
+            return;
+        }
+        x->arena = arena_new();
+        code = import_one(x, &e);
+        arena_free(x->arena);
+        if (code < 0)
+            give_up(x, &e);
+        x->at_end = x->at_end || code == 0;
+    }
+    if (x->at_end && x->under_way == 0)
+        ctl_session_end(&x->session, x->refused ? EXIT_FAILED : EXIT_DONE);
+}
+
+static void waited(void *arg)
+{
+    struct import *x = arg;
+
+    if (!x->session.ended)
+        go_on(x);
+}
+
+static void opened(struct ctl_session *s)
+{
+    struct import *x = (struct import *)(void *)s;
+
+    x->wait = timer_new(s->loop, waited, x);
+    go_on(x);
+}
+
+static void fini(struct ctl_session *s)
+{
+    timer_free(((struct import *)(void *)s)->wait);
+}
+
+static int run(struct import *x, bool json)
+{
+    struct err e;
+    int code;
+
+    if (check_all(x))
+        return EXIT_REFUSED;
+    x->ledger = ledger_view_open(&e);
+    if (!x->ledger) {
+        fprintf(stderr, "chatfleet: the ledger: %s\n", e.text);
+        return e.kind == ERR_RETRY ? EXIT_UNAVAILABLE : EXIT_CONFIG;
+    }
+    code = ctl_session_run(&x->session);
+    if (json)
+        printf("{\"imported\":%ld,\"already_replayed\":%ld,\"refused\":%ld}\n", x->imported,
+               x->already, x->refused);
+    else
+        printf("imported %ld, left out %ld that were replayed already\n", x->imported, x->already);
+    if (code == EXIT_UNAVAILABLE)
+        fprintf(stderr,
+                "chatfleet: %ld more may have been imported; those of them that are "
+                "imported again are told by their ids\n",
+                x->under_way);
+    return code;
+}
+
+int dlq_import(const struct dlq_options *o, const char *path)
+{
+    struct import x = {
+        .session = {.opened = opened, .fini = fini, .message_max = BROWSE_MESSAGE_MAX},
+        .path = path};
+    int code;
+
+    x.file = strcmp(path, "-") == 0 ? spool() : fopen(path, "re");
+    if (!x.file) {
+        fprintf(stderr, "chatfleet: %s: %s\n", path, strerror(errno));
+        return EXIT_REFUSED;
+    }
+    code = run(&x, o->json);
+    ledger_view_free(x.ledger);
+    fclose(x.file);
+    free(x.line);
+    return code;
+}

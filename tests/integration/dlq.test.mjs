@@ -1,0 +1,562 @@
+// chatfleet dlq against a real broker and database: nothing lost, nothing twice.
+import assert from 'node:assert/strict';
+import { randomUUID } from 'node:crypto';
+import fs from 'node:fs';
+import path from 'node:path';
+import { after, before, describe, it } from 'node:test';
+import { House } from './lib/house.mjs';
+import { Letters } from './lib/letters.mjs';
+import { Person } from './lib/person.mjs';
+import { until } from './lib/wait.mjs';
+
+const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;
+
+describe('dead letters', () => {
+  let house, caller, letters;
+
+  before(async () => {
+    house = await House.open('dlq', { database: true });
+    await house.persistence();
+    caller = await house.caller();
+    letters = new Letters(house, caller);
+  });
+  after(() => house.close());
+
+  // A person in a tenant of a test's own, which its filters name.
+  const somebody = () => new Person({ tenant: `t-${randomUUID().slice(0, 8)}` });
+  const of = (person) => ['--tenant', person.tenant];
+  const replay = (person, ...args) => letters.tool(['replay', ...of(person), '--json', ...args]);
+  const ledgerOf = (person) => letters.ledger('tenant_id = $1', [person.tenant]);
+
+  describe('list', () => {
+    it('counts by queue, cause, operation and tenant', async () => {
+      const person = somebody();
+      await letters.refused(person, 3);
+      await letters.refused(person, 1, () => ({ title: '' }));
+      const { code, json, stderr } = await letters.tool(['list', ...of(person), '--json']);
+      assert.equal(code, 0, stderr);
+      const queue = json.find((q) => q.queue === 'persistence');
+      assert.equal(queue.count, 4);
+      assert.equal(queue.uncertain, 0);
+      assert.ok(Date.parse(queue.oldest) <= Date.parse(queue.newest));
+      assert.deepEqual(queue.operations, [{ text: 'conversation.create', count: 4 }]);
+      assert.deepEqual(queue.tenants, [{ text: person.tenant, count: 4 }]);
+      assert.deepEqual(queue.causes.map((c) => c.count), [3, 1]);
+      assert.match(queue.causes[0].text, /^reject: the message_id's time/);
+      const text = await letters.tool(['list', ...of(person)]);
+      assert.match(text.stdout, /^persistence +4 /m);
+      assert.match(text.stdout, /cause +3 {2}reject: the message_id's time/);
+    });
+
+    it('works without a database, and says so', async () => {
+      for (const url of ['', 'postgresql://nobody@127.0.0.1:1/none']) {
+        const { code, stdout } = await letters.tool(['list'], { env: { DATABASE_ADMIN_URL: url } });
+        assert.equal(code, 0);
+        assert.match(stdout, /the ledger is not known: /);
+      }
+    });
+  });
+
+  describe('show', () => {
+    it('tells all of one', async () => {
+      const person = somebody();
+      const [messageId] = await letters.refused(person, 1, () => ({ title: 'Grüße 🚀' }));
+      const [{ id }] = await letters.exported(of(person));
+      const { code, json } = await letters.tool(['show', id, '--json']);
+      assert.equal(code, 0);
+      assert.equal(json.id, id);
+      assert.equal(json.queue, 'persistence');
+      assert.equal(json.origin, 'worker');
+      assert.equal(json.properties.message_id, messageId);
+      assert.deepEqual(JSON.parse(json.body), { title: 'Grüße 🚀' });
+      assert.equal(json.ledger, null);
+      const { stdout } = await letters.tool(['show', id]);
+      for (const part of [id, messageId, person.id, 'conversation.create', 'Grüße 🚀', 'not replayed yet',
+                          'x-failed-by', 'x-error-kind']) assert.ok(stdout.includes(part), part);
+    });
+
+    it('says so when there is none', async () => {
+      const { code, stderr } = await letters.tool(['show', randomUUID()]);
+      assert.equal(code, 1);
+      assert.match(stderr, /there is no dead letter/);
+    });
+  });
+
+  describe('looking', () => {
+    const QUEUE = 'persistence.commit'; // no other test uses its dead letters
+    const COUNT = 50;
+    let before_;
+
+    before(async () => {
+      for (let i = 0; i < COUNT; i++) {
+        await caller.send('message.commit', { i }, { exchange: '', key: `${QUEUE}.dlq`, messageId: randomUUID() });
+      }
+      before_ = await letters.seen(QUEUE, COUNT);
+    });
+    after(async () => {
+      const { json } = await letters.tool(['drop', '--queue', QUEUE, '--yes', '--json']);
+      assert.equal(json.dropped, COUNT);
+    });
+
+    const unchanged = async () => assert.deepEqual(await letters.seen(QUEUE, COUNT), before_);
+
+    for (const args of [['list'], ['list', '--queue', QUEUE, '--limit', '7'], ['show', randomUUID()], ['export'],
+                        ['replay', '--all', '--dry-run'], ['drop', '--all', '--dry-run', '--yes']]) {
+      it(`by ${args.slice(0, 3).join(' ')} changes neither order nor count nor contents`, async () => {
+        await letters.tool(args);
+        await unchanged();
+      });
+    }
+
+    it('changes nothing when the tool is killed in the middle', async () => {
+      const { code } = await letters.tool(['list', '--queue', QUEUE], { env: { CHATFLEET_FAULT: 'browse.letter:7' } });
+      assert.equal(code, 'SIGKILL');
+      await unchanged();
+    });
+  });
+
+  describe('filters', () => {
+    let person, other;
+
+    before(async () => {
+      [person, other] = [somebody(), somebody()];
+      other.tenant = person.tenant;
+      await letters.refused(person, 3, (i) => ({ title: `n${i}`, metadata: { 'a/b': [{ n: i }] } }));
+      await letters.refused(other, 2, () => ({ title: '', metadata: { flag: true } }));
+    });
+
+    const cases = [
+      ['--queue', 'persistence', 5], ['--queue', 'persistence.dlq', 5], ['--queue', 'inference', 0],
+      ['--operation', 'conversation.create', 5], ['--operation', 'conversation.*', 5], ['--operation', 'message.*', 0],
+      ['--error', '*days ago*', 3], ['--error', '*not valid', 2], ['--error', 'days', 0],
+      ['--since', '1h', 5], ['--until', '1h', 0], ['--since', '2020-01-01', 5], ['--until', '2020-01-01T00:00Z', 0],
+      ['--where', '/title=n1', 1], ['--where', '/metadata/a~1b/0/n=2', 1], ['--where', '/metadata/flag=true', 2],
+      ['--where', '/nothing=1', 0], ['--limit', '2', 2],
+    ];
+    for (const [option, value, count] of cases) {
+      it(`${option} ${value}`, async () => {
+        assert.equal((await letters.exported([...of(person), option, value])).length, count);
+      });
+    }
+
+    it('--user, and all together', async () => {
+      assert.equal((await letters.exported([...of(person), '--user', other.id])).length, 2);
+      assert.equal((await letters.exported([...of(person), '--user', person.id, '--error', '*days ago*',
+                                            '--where', '/title=n0'])).length, 1);
+    });
+  });
+
+  describe('wrong usage is told, and changes nothing:', () => {
+    const wrong = [
+      [[], /usage/], [['nonsense'], /usage/], [['show'], /usage/], [['show', 'x'], /no id/], [['list', 'x'], /usage/],
+      [['replay'], /--all/], [['drop', '--yes'], /--all/], [['replay', '--limit', '1'], /--all/],
+      [['replay', '--queue', 'nowhere'], /no queue nowhere/], [['list', '--since', 'tomorrow'], /--since/],
+      [['list', '--since', '2026-02-30'], /--since/], [['list', '--where', 'title=x'], /pointer/],
+      [['list', '--where', '/title'], /JSONPOINTER=VALUE/], [['list', '--limit', '0'], /--limit/],
+      [['replay', '--all', '--rate', '0'], /--rate/], [['replay', '--all', '--canary', '1,,2'], /--canary/],
+      [['replay', '--all', '--canary', '1', '--no-wait'], /--no-wait/], [['replay', '--all', '--timeout', 'x'], /--timeout/],
+      [['replay', '--all', '--to', 'no.such'], /no operation no\.such/],
+      [['replay', '--all', '--edit', '/nowhere/patch.json'], /--edit/],
+      [['list', '--rate', '1'], /--rate/], [['drop', '--all'], /--yes/],
+    ];
+    for (const [args, pattern] of wrong) {
+      it(args.join(' ') || '(nothing)', async () => {
+        const { code, stderr, stdout } = await letters.tool(args);
+        assert.equal(code, 64, stdout);
+        assert.match(stderr, pattern);
+      });
+    }
+
+    it('a patch that is no object', async () => {
+      const file = path.join(house.folder, 'list.json');
+      fs.writeFileSync(file, '[1]');
+      const { code, stderr } = await letters.tool(['replay', '--all', '--edit', file]);
+      assert.equal(code, 64);
+      assert.match(stderr, /a JSON object/);
+    });
+
+    it('no database', async () => {
+      const { code, stderr } = await letters.tool(['replay', '--all'], { env: { DATABASE_ADMIN_URL: '' } });
+      assert.equal(code, 78);
+      assert.match(stderr, /DATABASE_ADMIN_URL is not set/);
+    });
+  });
+
+  describe('replay', () => {
+    it('does what was not done, once, and keeps that in the ledger', async () => {
+      const person = somebody();
+      const ids = await letters.refused(person, 5);
+      const { code, json, stderr } = await replay(person);
+      assert.equal(code, 0, stderr);
+      assert.deepEqual([json.replayed, json.succeeded, json.failed, json.uncertain, json.open], [5, 5, 0, 0, 0]);
+      assert.deepEqual((await letters.conversations(person)).map((c) => c.id), [...ids].sort());
+      assert.deepEqual(await letters.exported(of(person)), []);
+      const rows = await ledgerOf(person);
+      assert.deepEqual(rows.map((r) => r.state), Array(5).fill('replayed'));
+      assert.deepEqual(rows.map((r) => r.message_id).sort(), [...ids].sort());
+      for (const row of rows) {
+        assert.match(row.claimed_by, /^\S+@\S+:\d+$/);
+        assert.equal(row.run, json.run);
+        assert.ok(row.done_at >= row.claimed_at);
+      }
+      const again = await replay(person);
+      assert.deepEqual([again.code, again.json.replayed], [0, 0]);
+    });
+
+    it('--dry-run does nothing', async () => {
+      const person = somebody();
+      await letters.refused(person, 2);
+      const { code, stdout } = await replay(person, '--dry-run');
+      assert.equal(code, 0);
+      const lines = stdout.trim().split('\n').map((line) => JSON.parse(line));
+      assert.deepEqual(lines.slice(0, 2).map(({ would, target }) => [would, target]),
+                       [['replay', 'persistence'], ['replay', 'persistence']]);
+      assert.equal(lines[2].would_replay, 2);
+      assert.deepEqual(await letters.conversations(person), []);
+      assert.deepEqual(await ledgerOf(person), []);
+      assert.equal((await letters.exported(of(person))).length, 2);
+    });
+
+    it('of what fails again ends with a new letter that can be replayed again', async () => {
+      const person = somebody();
+      const [messageId] = await letters.refused(person, 1, () => ({ title: '' }));
+      const [first] = await letters.exported(of(person));
+      const { code, json } = await replay(person);
+      assert.equal(code, 1);
+      assert.deepEqual([json.failed, json.notes[0].id, json.notes[0].status], [1, first.id, 400]);
+      const [second, ...none] = await letters.exported(of(person));
+      assert.equal(none.length, 0);
+      assert.notEqual(second.id, first.id);
+      const header = (letter, name) => letter.headers.find(([n]) => n === name)?.[2];
+      assert.equal(header(second, 'x-replay-of'), first.id);
+      assert.equal(header(second, 'x-first-failed-at'), header(first, 'x-first-failed-at'));
+      assert.equal(second.properties.message_id, messageId);
+
+      const patch = path.join(house.folder, 'patch.json');
+      fs.writeFileSync(patch, JSON.stringify({ title: 'Mended', metadata: { a: { b: null, c: 1 } } }));
+      const dry = await replay(person, '--edit', patch, '--dry-run');
+      assert.deepEqual(JSON.parse(dry.stdout.split('\n')[0]).body, { title: 'Mended', metadata: { a: { c: 1 } } });
+      const mended = await replay(person, '--edit', patch);
+      assert.deepEqual([mended.code, mended.json.succeeded], [0, 1]);
+      assert.deepEqual(await letters.conversations(person), [{ id: messageId, title: 'Mended' }]);
+      const rows = await ledgerOf(person);
+      assert.deepEqual(rows.map((r) => [r.dead_letter_id, r.state, r.edited]),
+                       [[first.id, 'replayed', false], [second.id, 'replayed', true]]);
+    });
+
+    it('--no-wait does not wait for outcomes', async () => {
+      const person = somebody();
+      await letters.refused(person, 2);
+      const { code, json } = await replay(person, '--no-wait');
+      assert.deepEqual([code, json.sent], [0, 2]);
+      await until('both are done', async () => (await letters.conversations(person)).length === 2);
+    });
+
+    it('--to gives it to another operation', async () => {
+      const person = somebody();
+      const { messageId } = person.envelope();
+      await caller.send('conversation.creat', { title: 'Misspelt' },
+                        { ...person.envelope({ messageId, replyTo: null }), exchange: '', key: 'persistence' });
+      await letters.has(person, 1);
+      const { code, json, stderr } = await replay(person, '--to', 'conversation.create');
+      assert.equal(code, 0, stderr);
+      assert.equal(json.succeeded, 1);
+      assert.deepEqual(await letters.conversations(person), [{ id: messageId, title: 'Misspelt' }]);
+      assert.equal((await ledgerOf(person))[0].target, 'conversation.create');
+    });
+
+    it('--to what no queue takes leaves the letter, and the ledger without it', async () => {
+      const person = somebody();
+      await letters.refused(person, 1);
+      const { code, json } = await replay(person, '--to', 'system.echo'); // no context-builder was here
+      assert.equal(code, 1);
+      assert.equal(json.refused, 1);
+      assert.match(json.notes[0].detail, /no queue takes system\.echo/);
+      assert.deepEqual(await ledgerOf(person), []);
+      const again = await replay(person);
+      assert.deepEqual([again.code, again.json.succeeded], [0, 1]);
+    });
+
+    it('--limit and --rate', async () => {
+      const person = somebody();
+      await letters.refused(person, 8);
+      const { code, json } = await replay(person, '--limit', '6', '--rate', '10/s');
+      assert.deepEqual([code, json.succeeded], [0, 6]);
+      assert.ok(json.seconds >= 0.5, `${json.seconds} s`); // it cannot be faster
+      assert.equal((await letters.exported(of(person))).length, 2);
+    });
+
+    it('--canary stops at the first batch that does not succeed', async () => {
+      const person = somebody();
+      await letters.refused(person, 10, (i) => ({ title: i === 2 ? '' : `c${i}` }));
+      const { code, json } = await replay(person, '--canary', '1,3,100');
+      assert.equal(code, 1);
+      assert.match(json.stopped, /canary/);
+      assert.ok(json.replayed <= 4 && json.failed === 1, JSON.stringify(json));
+      assert.equal((await letters.conversations(person)).length, json.succeeded);
+      const left = await letters.exported(of(person));
+      assert.equal(left.length, 10 - json.succeeded);
+    });
+
+    it('--canary goes on when all is well', async () => {
+      const person = somebody();
+      await letters.refused(person, 20);
+      const { code, json } = await replay(person, '--canary', '1,5');
+      assert.deepEqual([code, json.succeeded, json.stopped], [0, 20, null]);
+    });
+
+    it('passes over more than a window of others', async () => {
+      const [person, other] = [somebody(), somebody()];
+      await letters.refused(other, 450);
+      await letters.refused(person, 5);
+      const order = (await letters.exported(of(other))).map(({ id }) => id);
+      const { code, json } = await replay(person);
+      assert.deepEqual([code, json.succeeded], [0, 5]);
+      assert.deepEqual((await letters.exported(of(other))).map(({ id }) => id), order);
+      const all = await replay(other);
+      assert.deepEqual([all.code, all.json.succeeded], [0, 450]);
+    });
+
+    it('by two at once replays each once', async () => {
+      const person = somebody();
+      await letters.refused(person, 200);
+      const runs = await Promise.all([replay(person), replay(person)]);
+      const sum = (name) => runs.reduce((n, { json }) => n + json[name], 0);
+      assert.deepEqual([sum('succeeded'), sum('failed'), sum('uncertain')], [200, 0, 0],
+                       runs.map((r) => r.stdout).join());
+      assert.equal((await letters.conversations(person)).length, 200);
+      const rows = await ledgerOf(person);
+      assert.equal(rows.filter((r) => r.state === 'replayed').length, 200);
+      assert.deepEqual(await letters.exported(of(person)), []);
+    });
+
+    it('finishes what is under way when it is interrupted', async () => {
+      const person = somebody();
+      await letters.refused(person, 30);
+      const tool = house.start('chatfleet', { ...letters.env(), STATE_FILE: undefined },
+                               [`${process.env.CHATFLEET_BIN}/chatfleet`, 'dlq', 'replay', ...of(person), '--rate', '5/s']);
+      await until('some are replayed', async () => (await letters.conversations(person)).length >= 2);
+      tool.signal('SIGTERM');
+      assert.equal((await tool.end()).code, 0, tool.stderr);
+      tool.killed = true; // it has no state file to look at
+      const done = (await letters.conversations(person)).length;
+      assert.ok(done < 30);
+      const rows = await ledgerOf(person);
+      assert.deepEqual([rows.length, rows.filter((r) => r.state === 'replayed').length], [done, done]);
+      await letters.has(person, 30 - done);
+    });
+  });
+
+  describe('a replay that is killed', () => {
+    // What the ledger and the database have afterwards, and what the next ones do about it.
+    for (const [point, { uncertain, made }] of Object.entries({
+      'replay.claimed': { uncertain: true, made: false },
+      'replay.published': { uncertain: true },
+      'replay.confirmed': { uncertain: true, made: true },
+      'replay.recorded': { uncertain: false, made: true },
+    })) {
+      it(`at ${point} loses nothing and does nothing twice`, async () => {
+        const person = somebody();
+        const ids = await letters.refused(person, 6);
+        const killed = await letters.tool(['replay', ...of(person), '--canary', '1,1,1,1,1'],
+                                          { env: { CHATFLEET_FAULT: `${point}:3` } });
+        assert.equal(killed.code, 'SIGKILL');
+        await letters.has(person, 4); // two were done
+        if (made) await until('the third is made', async () => (await letters.conversations(person)).length === 3);
+        const claimed = (await ledgerOf(person)).filter((r) => r.state === 'claimed');
+        assert.equal(claimed.length, uncertain ? 1 : 0);
+
+        const listed = (await letters.tool(['list', ...of(person), '--json'])).json
+          .find((q) => q.queue === 'persistence');
+        assert.deepEqual([listed.count, listed.uncertain], [4, uncertain ? 1 : 0]);
+        const next = await replay(person);
+        assert.equal(next.code, uncertain ? 2 : 0, next.stdout);
+        assert.deepEqual([next.json.succeeded, next.json.uncertain, next.json.already],
+                         uncertain ? [3, 1, 0] : [3, 0, 1]);
+        if (uncertain) {
+          assert.match(next.json.notes[0].detail, /claimed by/);
+          const resumed = await replay(person, '--resume');
+          assert.deepEqual([resumed.code, resumed.json.succeeded], [0, 1], resumed.stdout);
+        }
+        assert.deepEqual((await letters.conversations(person)).map((c) => c.id), [...ids].sort());
+        assert.deepEqual((await ledgerOf(person)).map((r) => r.state), Array(6).fill('replayed'));
+        await letters.has(person, 0);
+      });
+    }
+  });
+
+  describe('a session that the broker ends', () => {
+    it('stops the tool, which says what is uncertain', async () => {
+      const person = somebody();
+      const ids = await letters.refused(person, 60);
+      const tool = letters.tool(['replay', ...of(person), '--rate', '3/s', '--json']); // seconds, for the statistics
+      await until('some are replayed', async () => (await letters.conversations(person)).length >= 3);
+      const { closeConnection, connections } = await import('./lib/management.mjs');
+      for (const c of await connections(house.vhost, 'chatfleet command line', 1)) await closeConnection(c.name);
+      const { code, json, stderr } = await tool;
+      assert.ok(code === 2 || code === 69, `${code}`);
+      assert.match(stderr, /the broker ended the session/);
+      assert.match(json.stopped, /lost/);
+      const next = await replay(person, '--resume');
+      assert.equal(next.code, 0, next.stdout);
+      assert.deepEqual((await letters.conversations(person)).map((c) => c.id), [...ids].sort());
+    });
+  });
+
+  describe('letters that are not our workers\'', () => {
+    it('of the broker are known, filtered and replayed', async () => {
+      const person = somebody();
+      const other = await House.open('dlqbroker', { database: true });
+      try {
+        assert.equal((await other.run('chatfleet', ['topology', 'apply'])).code, 0);
+        const theirs = new Letters(other, await other.caller());
+        const messageId = person.envelope().messageId;
+        await theirs.caller.send('conversation.create', { title: 'Crashes' }, person.envelope({ messageId }));
+        for (let i = 0; i <= 20; i++) { // as a worker would that dies of it
+          const m = await until('it is delivered', () => theirs.caller.channel.get('persistence'));
+          theirs.caller.channel.nack(m, false, true);
+        }
+        await theirs.waits('persistence', 1);
+        await theirs.caller.send('conversation.list', {}, person.envelope({ expiration: '1' }));
+        await theirs.waits('persistence.read', 1);
+
+        const [read, write] = [await theirs.exported(['--queue', 'persistence.read']),
+                               await theirs.exported(['--error', 'delivery_limit'])];
+        assert.deepEqual([read.length, read[0].origin, read[0].error], [1, 'broker', 'expired']);
+        assert.deepEqual([write.length, write[0].origin, write[0].error], [1, 'broker', 'delivery_limit']);
+        assert.match(write[0].id, UUID);
+        assert.deepEqual((await theirs.exported(['--error', 'delivery_limit'])).map((l) => l.id), [write[0].id]);
+        assert.match((await theirs.tool(['show', write[0].id])).stdout, /hop +delivery_limit from persistence/);
+
+        await other.persistence();
+        const { code, json, stdout } = await theirs.tool(['replay', '--all', '--json']);
+        assert.equal(code, 0, stdout);
+        assert.deepEqual([json.succeeded, json.replayed], [2, 2]);
+        assert.deepEqual((await theirs.conversations(person)).map((c) => c.id), [messageId]);
+        await theirs.waits('persistence', 0);
+        await theirs.waits('persistence.read', 0);
+      } finally {
+        await other.close();
+      }
+    });
+
+    const odd = (tenant) => ({
+      contentType: 'application/octet-stream', type: 'order/placed', appId: 'shop', priority: 3,
+      timestamp: 1700000000, persistent: true,
+      headers: {
+        'x-tenant-id': tenant, flag: true, number: -5, real: 1.5, nothing: null, list: [1, 'two', { three: [3] }],
+        table: { deep: { deeper: 'ü' } }, big: 2 ** 40, bytes: Buffer.from([0, 1, 255]),
+        when: { '!': 'timestamp', value: 1700000001 },
+      },
+    });
+    const BYTES = Buffer.from([0xff, 0xfe, 0, 1, 2, 0x80]);
+    const put = (tenant, more = {}, queue = 'persistence') => new Promise((resolve, reject) => {
+      caller.channel.publish('', `${queue}.dlq`, BYTES, { ...odd(tenant), ...more },
+                             (e) => (e ? reject(e) : resolve()));
+    });
+
+    it('of others go through export, drop and import as they are', async () => {
+      const person = somebody();
+      const queue = 'persistence.commit'; // where nothing else is
+      await put(person.tenant, { messageId: 'order-1' }, queue);
+      const [before] = await letters.seen(queue, 1);
+      const file = path.join(house.folder, 'odd.jsonl');
+      assert.equal((await letters.tool(['export', ...of(person), file])).code, 0);
+      const line = JSON.parse(fs.readFileSync(file, 'utf8'));
+      assert.deepEqual([line.origin, line.operation, line.body], ['foreign', 'order/placed', { base64: BYTES.toString('base64') }]);
+      assert.equal((await letters.tool(['show', line.id])).code, 0);
+      assert.deepEqual((await letters.tool(['drop', ...of(person), '--yes', '--json'])).json,
+                       { matched: 1, dropped: 1, uncertain: 0 });
+      assert.deepEqual(await letters.exported(of(person)), []);
+      const { code, json, stderr } = await letters.tool(['import', file, '--json']);
+      assert.deepEqual([code, json], [0, { imported: 1, already_replayed: 0, refused: 0 }], stderr);
+      const [properties, body] = JSON.parse((await letters.seen(queue, 1))[0]);
+      assert.equal(properties.headers['x-dead-letter-id'], line.id);
+      delete properties.headers['x-dead-letter-id'];
+      assert.deepEqual([properties, body], JSON.parse(before));
+      assert.equal((await letters.tool(['drop', ...of(person), '--yes'])).code, 0);
+    });
+
+    it('of others are replayed, and fail again with their cause', async () => {
+      const person = somebody();
+      await put(person.tenant, { messageId: 'order-2' });
+      const { code, json } = await replay(person);
+      assert.deepEqual([code, json.failed], [1, 1], JSON.stringify(json));
+      const [letter] = await letters.exported(of(person));
+      assert.match(letter.error, /no operation order\/placed/);
+      assert.equal(letter.body.base64, BYTES.toString('base64'));
+    });
+
+    it('that cannot be told apart are not taken for each other', async () => {
+      const person = somebody();
+      await put(person.tenant);
+      await put(person.tenant);
+      const { code, json } = await replay(person);
+      assert.equal(code, 2);
+      assert.deepEqual([json.failed, json.uncertain, json.already], [1, 1, 0], JSON.stringify(json));
+      assert.equal((await letters.exported(of(person))).filter((l) => l.origin === 'foreign').length, 1);
+    });
+
+    it('with the same message_id, but another body, are two', async () => {
+      const person = somebody();
+      const messageId = 'not-unique';
+      for (const body of ['one', 'two']) {
+        await new Promise((resolve) => {
+          caller.channel.publish('', 'persistence.dlq', Buffer.from(body), { ...odd(person.tenant), messageId }, resolve);
+        });
+      }
+      const { json } = await replay(person);
+      assert.deepEqual([json.failed, json.uncertain, json.already], [2, 0, 0], JSON.stringify(json));
+    });
+  });
+
+  describe('files', () => {
+    it('export, drop, import and replay make what was meant', async () => {
+      const person = somebody();
+      const ids = await letters.refused(person, 7);
+      const file = path.join(house.folder, 'seven.jsonl');
+      assert.equal((await letters.tool(['export', ...of(person), file])).code, 0);
+      const exported = await letters.exported(of(person));
+      const dropped = await letters.tool(['drop', ...of(person), '--yes']);
+      assert.equal(dropped.code, 0, dropped.stderr);
+      assert.match(dropped.stdout, /dropped 7/);
+      assert.deepEqual((await ledgerOf(person)).map((r) => r.state), Array(7).fill('dropped'));
+      assert.deepEqual((await replay(person)).json.replayed, 0);
+      assert.equal((await letters.tool(['import', file])).code, 0);
+      assert.deepEqual(await letters.exported(of(person)), exported);
+      const { code, json } = await replay(person);
+      assert.deepEqual([code, json.succeeded], [0, 7]);
+      assert.deepEqual((await letters.conversations(person)).map((c) => c.id), [...ids].sort());
+      const late = await letters.tool(['import', file, '--json']);
+      assert.deepEqual(late.json, { imported: 0, already_replayed: 7, refused: 0 });
+    });
+
+    it('with a wrong line import nothing, and name it', async () => {
+      const person = somebody();
+      await letters.refused(person, 2);
+      const [one, two] = await letters.exported(of(person));
+      const file = path.join(house.folder, 'wrong.jsonl');
+      const wrong = {
+        'not json': '{"id"', 'no object': '[]', 'another id': { ...two, id: randomUUID() }, 'no queue': { ...two, queue: 'x' },
+        'a header\'s type': { ...two, headers: [['h', 'Q', 1]] }, 'a header\'s value': { ...two, headers: [['h', 'l', 'x']] },
+        'no base64': { ...two, body: { base64: '*' } }, 'no body': { ...two, body: undefined },
+        'a property': { ...two, properties: { ...two.properties, priority: 'high' } },
+      };
+      for (const [what, line] of Object.entries(wrong)) {
+        fs.writeFileSync(file, `${JSON.stringify(one)}\n${typeof line === 'string' ? line : JSON.stringify(line)}\n`);
+        const { code, stderr } = await letters.tool(['import', file]);
+        assert.equal(code, 1, what);
+        assert.match(stderr, /line 2: .+; nothing was imported/, what);
+      }
+      assert.equal((await letters.exported(of(person))).length, 2);
+    });
+
+    it('drop --dry-run drops nothing', async () => {
+      const person = somebody();
+      await letters.refused(person, 2);
+      const { code, json } = await letters.tool(['drop', ...of(person), '--dry-run', '--json']);
+      assert.deepEqual([code, json], [0, { matched: 2, dropped: 0, uncertain: 0 }]);
+      assert.equal((await letters.exported(of(person))).length, 2);
+    });
+  });
+});
