@@ -6,6 +6,7 @@
 #include <sys/queue.h>
 
 #include "common/base/clock.h"
+#include "common/base/fault.h"
 #include "common/base/log.h"
 #include "common/base/map.h"
 #include "common/base/mem.h"
@@ -123,6 +124,8 @@ static void outcome_known(void *arg, enum mq_outcome outcome)
     struct rpc_call *call = arg;
 
     call->publish = 0;
+    if (outcome == MQ_CONFIRMED)
+        FAULT("rpc.confirm");
     switch (outcome) {
     case MQ_CONFIRMED:
         return;
@@ -207,6 +210,7 @@ struct rpc_call *rpc_call(struct rpc *rpc, const struct operation *op, struct ar
         m.delivery_mode = MESSAGE_TRANSIENT;
         m.expiration = arena_printf(a, "%ld", op->timeout_ms);
     }
+    FAULT("rpc.publish");
     call = mem_alloc(sizeof(*call));
     publish = mq_publish(rpc->publish_channel, &m, true, outcome_known, call, e);
     if (publish < 0) {
@@ -286,6 +290,7 @@ static void reply_came(void *arg, const struct mq_delivery *d)
         metric_add(metric_get(&replies_late, ""), 1);
         return;
     }
+    FAULT("rpc.reply");
     result = result_of(m);
     if (result.type == RPC_DELTA || result.type == RPC_ACCEPTED)
         piece_came(call, d, &result);

@@ -3,12 +3,14 @@
 #include <stdio.h>
 #include <time.h>
 
+#include "common/base/fault.h"
+
 int64_t clock_wall_ms(void)
 {
     struct timespec t;
 
     clock_gettime(CLOCK_REALTIME, &t);
-    return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+    return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000 + FAULT_CLOCK_MS();
 }
 
 int64_t clock_monotonic_us(void)

@@ -6,6 +6,7 @@
 #include <strings.h>
 
 #include "common/base/clock.h"
+#include "common/base/fault.h"
 #include "common/base/text.h"
 #include "common/base/uuid.h"
 #include "common/chat/identity.h"
@@ -256,6 +257,7 @@ void job_start(struct worker *w, struct subscription *from, const struct mq_deli
     if (adopt_delivery(from, d))
         return;
     arena = mq_take(d, &message);
+    FAULT_BODY(message.body, message.body_len);
     job = arena_alloc(arena, sizeof(*job));
     job->arena = arena;
     job->worker = w;

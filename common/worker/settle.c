@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "common/base/clock.h"
+#include "common/base/fault.h"
 #include "common/base/log.h"
 #include "common/base/text.h"
 #include "common/base/uuid.h"
@@ -63,6 +64,7 @@ static void end(struct job *job)
     const struct envelope *env = &job->envelope;
     int64_t us = clock_monotonic_us() - job->started_us;
 
+    FAULT("settle.ack");
     if (job->refused)
         mq_nack(w->consume_channel, job->tag, job->epoch, false);
     else
@@ -207,6 +209,8 @@ static void outcome_known(void *arg, enum mq_outcome outcome)
     /* Only such an address, when forged, ends the connection; others are innocent beside it. */
     bool direct = is_reply && text_starts_with(o->message.routing_key, "amq.rabbitmq.reply-to");
 
+    if (outcome == MQ_CONFIRMED)
+        FAULT("settle.confirm");
     o->publish = 0;
     o->losses += outcome == MQ_LOST;
     if (outcome == MQ_RETURNED) {
@@ -253,6 +257,7 @@ static void publish_outputs(struct job *job)
 
         if (o->done || o->publish)
             continue;
+        FAULT("settle.publish");
         n = mq_publish(o->class == OUTPUT_REPLY ? w->reply_channel : w->publish_channel,
                        &o->message, o->class != OUTPUT_EVENT, outcome_known, o, &e);
         if (n > 0) {

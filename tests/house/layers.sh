@@ -41,7 +41,7 @@ only_in 'libcurl outside common/io/http.c' '\bcurl_[a-z_]+ *\(|<curl/' '^common/
 only_in 'libjwt outside common/io/token.c' '\bjwt_[a-z_]+ *\(|<jwt\.h' '^common/io/token\.c$'
 only_in 'libevent outside common/io' '<event2?[/.]|\b(event_base|evhttp|bufferevent|evbuffer)_[a-z_]+ *\(' '^common/io/'
 only_in 'the environment read outside configuration' '\bgetenv *\(' \
-    '^common/base/config\.c$|^common/io/notify\.c$'
+    '^common/base/(config|fault)\.c$|^common/io/notify\.c$'
 only_in 'SQL outside persistence' '"(SELECT|INSERT INTO|UPDATE|DELETE FROM|CREATE TABLE) ' \
     '^workers/persistence/|^ctl/(schema|dlq)'
 

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "common/base/buf.h"
+#include "common/base/fault.h"
 #include "common/base/log.h"
 
 enum { SCHEMA_VERSION_NEEDED = 5, CHECK_AGAIN_MS = 1000 };
@@ -118,6 +119,7 @@ static void finished(void *arg, const struct pg_segment *s, const struct err *e)
     struct err why;
 
     if (!e) {
+        FAULT("database.committed");
         t->done(t->job, s, t->state);
         return;
     }
@@ -134,6 +136,7 @@ void transaction_run(struct transaction *t, transaction_done *done, void *state)
     t->done = done;
     t->state = state;
     pg_send(t->segment, finished, t);
+    FAULT("database.sent");
 }
 
 /* ---- the role and the schema ---- */
