@@ -8,7 +8,7 @@
 #include "common/base/fault.h"
 #include "common/base/log.h"
 
-enum { SCHEMA_VERSION_NEEDED = 5, CHECK_AGAIN_MS = 1000 };
+enum { SCHEMA_VERSION_NEEDED = 7, CHECK_AGAIN_MS = 1000 };
 
 struct transaction {
     struct job *job;
@@ -85,6 +85,14 @@ struct transaction *transaction_new(struct job *job, const char *affinity)
     pg_add(t->segment, sql_identity, 3,
            (const char *const[]){env->user_id, env->tenant_id, "user"});
     return t;
+}
+
+struct pg_segment *database_system_segment(void)
+{
+    struct pg_segment *s = pg_segment_new(pool, 0);
+
+    pg_add(s, sql_identity, 3, (const char *const[]){"", "", "system"});
+    return s;
 }
 
 int transaction_add(struct transaction *t, const char *sql, int n, const char *const params[])
@@ -259,9 +267,14 @@ void database_stop(void)
     check_again = NULL;
 }
 
+bool database_is_up(void)
+{
+    return checked && pg_is_up(pool);
+}
+
 bool database_healthy(json_t *dependencies)
 {
-    bool well = checked && pg_is_up(pool);
+    bool well = database_is_up();
 
     json_object_set_new(dependencies, "database",
                         json_pack("{s:s}", "status", well ? "healthy" : "unhealthy"));
