@@ -44,9 +44,13 @@ static void random_bytes(unsigned char *out, size_t n)
     memcpy(out, pool + left, n);
 }
 
+enum { STEP_BACK_MS = 60 * 1000 };
+
 /*
  * The twelve bits behind the time are a counter within the millisecond (RFC 9562 §6.2, method 1),
  * which starts at a random place in its lower half and borrows from the next millisecond when full.
+ * When the clock was set back the ids wait for it, to stay in order. By more than a minute it was
+ * wrong before, and ids ahead of all other clocks would be refused: they follow it then.
  */
 char *uuid_v7(char out[UUID_TEXT])
 {
@@ -57,7 +61,7 @@ char *uuid_v7(char out[UUID_TEXT])
     int i;
 
     random_bytes(b + 6, 10);
-    if (ms > last_ms) {
+    if (ms > last_ms || ms < last_ms - STEP_BACK_MS) {
         last_ms = ms;
         counter = ((unsigned)b[6] << 8 | b[7]) & 0x7ff;
     } else if (++counter > 0xfff) {

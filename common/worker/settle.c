@@ -573,12 +573,27 @@ void settle_forward(struct job *job, const char *operation, const char *slip, js
     publish_outputs(job);
 }
 
+/* The input's delivery went with its connection, so it is in its queue again. */
+static bool delivery_lost(const struct job *job)
+{
+    const struct mq_channel *ch = job->worker->consume_channel;
+
+    return !mq_channel_is_open(ch) || job->epoch != mq_channel_epoch(ch);
+}
+
 void settle_failure(struct job *job, const struct err *e, json_t *errors)
 {
     int attempts = job->operation ? job->operation->max_attempts : 1;
     bool retried = e->kind == ERR_RETRY && job->envelope.attempt < attempts;
     bool replayed = job->envelope.replay_of != NULL;
 
+    /* Its next delivery tells how it ends, and may be under way by now: a failure told beside it
+     * would end a turn that goes on, a retry would do it a second time. */
+    if (delivery_lost(job)) {
+        failed(job, "redelivered", e);
+        end(job);
+        return;
+    }
     if (e->kind == ERR_RETRY && job->from->queue->reads && job->envelope.reply_to && !replayed) {
         failed(job, "rejected", e); /* who asked may ask again */
         add_problem(job, e, errors);

@@ -64,6 +64,24 @@ static void version_7_survives_a_clock_that_steps_back(void)
     CU_ASSERT_EQUAL(uuid_time_ms(before), now_ms);
 }
 
+/* By more than a minute: the new time counts. */
+static void version_7_follows_a_clock_that_was_wrong(void)
+{
+    char before[UUID_TEXT], after[UUID_TEXT], next[UUID_TEXT];
+
+    now_ms += 3600000;
+    uuid_v7(before);
+    now_ms -= 60000;
+    uuid_v7(after);
+    CU_ASSERT_EQUAL(uuid_time_ms(after), uuid_time_ms(before));
+    CU_ASSERT(strcmp(before, after) < 0);
+    now_ms -= 3540000;
+    uuid_v7(after);
+    CU_ASSERT_EQUAL(uuid_time_ms(after), now_ms);
+    uuid_v7(next);
+    CU_ASSERT(strcmp(after, next) < 0);
+}
+
 /* The last 62 bits are random: none of their hex digits stays the same. */
 static void version_7_is_random(void)
 {
@@ -175,6 +193,7 @@ int main(void)
         {"version 7 carries the time", version_7_carries_the_time},
         {"version 7: monotonic within a millisecond", version_7_is_monotonic_within_a_millisecond},
         {"version 7: a clock that steps back", version_7_survives_a_clock_that_steps_back},
+        {"version 7: a clock that was wrong", version_7_follows_a_clock_that_was_wrong},
         {"version 7: random", version_7_is_random},
         {"version 5: the vectors", version_5_by_the_vectors},
         {"derived from version 7", derived_from_version_7},

@@ -87,6 +87,14 @@ struct transaction *transaction_new(struct job *job, const char *affinity)
     return t;
 }
 
+struct pg_segment *database_system_segment(void)
+{
+    struct pg_segment *s = pg_segment_new(pool, 0);
+
+    pg_add(s, sql_identity, 3, (const char *const[]){"", "", "system"});
+    return s;
+}
+
 int transaction_add(struct transaction *t, const char *sql, int n, const char *const params[])
 {
     return pg_add(t->segment, sql, n, params);
@@ -259,9 +267,14 @@ void database_stop(void)
     check_again = NULL;
 }
 
+bool database_is_up(void)
+{
+    return checked && pg_is_up(pool);
+}
+
 bool database_healthy(json_t *dependencies)
 {
-    bool well = checked && pg_is_up(pool);
+    bool well = database_is_up();
 
     json_object_set_new(dependencies, "database",
                         json_pack("{s:s}", "status", well ? "healthy" : "unhealthy"));

@@ -16,6 +16,7 @@ extern const struct config_section database_section;
 int database_start(struct worker *w, struct err *e);
 void database_stop(void);
 bool database_healthy(json_t *dependencies);
+bool database_is_up(void);
 
 struct transaction;
 
@@ -31,6 +32,9 @@ int transaction_add(struct transaction *t, const char *sql, int n, const char *c
 /* An error with this SQLSTATE is the caller's: a reject with this status and text. One a
  * transaction. */
 void transaction_refuse(struct transaction *t, const char *sqlstate, int status, const char *text);
+
+/* Of no message: for what the worker does by itself, and sees all tenants. */
+struct pg_segment *database_system_segment(void);
 
 /* Run it. On an error the job fails, else done is called; state is the caller's. */
 void transaction_run(struct transaction *t, transaction_done *done, void *state);

@@ -2,19 +2,7 @@
 #include "common/worker/worker.h"
 #include "workers/persistence/database.h"
 #include "workers/persistence/handlers.h"
-
-struct persistence_settings persistence_settings;
-
-static const struct config_key keys[] = {
-    {"AUTH_AUTO_PROVISION", CONFIG_BOOL, offsetof(struct persistence_settings, auto_provision),
-     "false", 0, 0, NULL, NULL, false,
-     "Whether a user that auth.users does not know yet is put there on first sight."},
-    {"HISTORY_MESSAGES", CONFIG_INT, offsetof(struct persistence_settings, history_messages), "30",
-     0, 1000, NULL, NULL, false,
-     "Messages before the question that are read for the prompt, at most."},
-};
-const struct config_section persistence_section = {
-    "Conversations", keys, sizeof(keys) / sizeof(keys[0]), &persistence_settings};
+#include "workers/persistence/sweep.h"
 
 static const struct worker_operation operations[] = {
     {"conversation.create", conversation_create},
@@ -30,9 +18,21 @@ static const struct worker_operation operations[] = {
     {"turn.get", turn_get},
 };
 
+static int start(struct worker *w, struct err *e)
+{
+    sweep_start(w);
+    return database_start(w, e);
+}
+
+static void stop(void)
+{
+    database_stop();
+    sweep_stop();
+}
+
 int main(int argc, char **argv)
 {
-    const struct config_section sections[] = {database_section, persistence_section};
+    const struct config_section sections[] = {database_section, persistence_section, sweep_section};
     const struct worker_kind kind = {
         .name = "persistence",
         .purpose = "keeps conversations, messages, turns and their cost in PostgreSQL",
@@ -40,8 +40,8 @@ int main(int argc, char **argv)
         .operations_count = sizeof(operations) / sizeof(operations[0]),
         .settings = sections,
         .settings_count = sizeof(sections) / sizeof(sections[0]),
-        .start = database_start,
-        .stop = database_stop,
+        .start = start,
+        .stop = stop,
         .healthy = database_healthy,
     };
 

@@ -95,6 +95,14 @@ export class Process {
     await this.exit;
   }
 
+  // Waits until it has ended itself at the point that CHATFLEET_FAULT names (common/base/fault.h).
+  async faulted(limit) {
+    await until(`${this.name} passes its fault point`, () => this.ended, { limit });
+    assert.doesNotMatch(this.stderr, SANITIZER, `${this.name} wrote a sanitizer's report`);
+    assert.equal(this.ended.signal, 'SIGKILL', tail(this.stderr));
+    this.killed = true;
+  }
+
   async end() {
     const { promise, resolve } = later(`${this.name} ends`, { limit: 45000 });
     this.exit.then(resolve);

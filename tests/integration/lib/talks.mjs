@@ -8,11 +8,13 @@ import { pause, until } from './wait.mjs';
 
 // What may be said while something is away; the same key is then sent again, for so long.
 const OPEN = [409, 503, 504];
+const BROKEN = ['ECONNREFUSED', 'ECONNRESET', 'EPIPE'];
 const PATIENCE_MS = 60000;
 
 class Talk {
-  constructor(shim) {
+  constructor(shim, { broken = false } = {}) {
     this.shim = shim;
+    this.broken = broken; // whether connections to the shim may break, too
     this.person = new Person();
     this.agent = new http.Agent({ keepAlive: true, maxSockets: 1 });
     this.conversations = []; // {id, turns: [{question, ids}]}
@@ -31,7 +33,7 @@ class Talk {
         if (answer.status < 300) return answer.json;
         if (!OPEN.includes(answer.status)) this.refused.push(answer.text);
       } catch (error) {
-        this.refused.push(`${error.code ?? ''} ${error.message}`);
+        if (!this.broken || !BROKEN.includes(error.code)) this.refused.push(`${error.code ?? ''} ${error.message}`);
       }
       if (this.refused.length > 5) throw new Error(this.refused.join('\n'));
       this.repeated++;
@@ -61,8 +63,8 @@ export class Talks {
   turns = 0; // that were answered
   ended = false;
 
-  constructor(shim, { people = 8 } = {}) {
-    this.people = Array.from({ length: people }, () => new Talk(shim));
+  constructor(shim, { people = 8, ...options } = {}) {
+    this.people = Array.from({ length: people }, () => new Talk(shim, options));
     this.running = Promise.all(this.people.map((talk) => talk.run(this)));
     this.running.catch(() => {});
   }
