@@ -279,6 +279,8 @@ static const char *why_uncertain(const struct item *it, const struct ledger_row 
     if (row->state == LEDGER_CLAIMED)
         return arena_printf(it->arena, "claimed by %s at %s, and not said to be done",
                             row->claimed_by, row->claimed_at);
+    if (row->state == LEDGER_NOTHING)
+        return "somebody else was at it";
     if (it->letter.indistinct)
         return arena_printf(it->arena, "has no id, and one that looks the same was %s",
                             ledger_state_name(row->state));
@@ -302,11 +304,10 @@ static void claim_answered(void *arg, const struct ledger_row *row, const struct
     if (strcmp(row->claim, it->claim) == 0) {
         FAULT("replay.claimed");
         publish(it);
-    } else if (row->state != LEDGER_CLAIMED && !it->letter.indistinct &&
-               ledger_same_failure(row, &it->letter)) {
+    } else if (!it->letter.indistinct && ledger_same_failure(row, &it->letter)) {
         browse_settle(r->browse, it->tag, it->epoch, true); /* only its ack was missing */
         end(it, RESULT_ALREADY, 0, NULL);
-    } else if (r->o->resume && !it->resumed && !ours) {
+    } else if (r->o->resume && !it->resumed && !ours && row->state != LEDGER_NOTHING) {
         it->resumed = true;
         claim(it, row->claim);
     } else {

@@ -531,6 +531,39 @@ describe('dead letters', () => {
       assert.deepEqual(late.json, { imported: 0, already_replayed: 7, refused: 0 });
     });
 
+    it('imported twice are replayed once', async () => {
+      const person = somebody();
+      const [messageId] = await letters.refused(person, 1);
+      const file = path.join(house.folder, 'twice.jsonl');
+      await letters.tool(['export', ...of(person), file]);
+      assert.equal(fs.statSync(file).mode & 0o777, 0o600);
+      assert.equal((await letters.tool(['import', file])).code, 0);
+      await letters.has(person, 2);
+      const { code, json, stdout } = await replay(person);
+      assert.deepEqual([code, json.succeeded, json.already], [0, 1, 1], stdout);
+      assert.deepEqual(await letters.exported(of(person)), []);
+      assert.deepEqual((await letters.conversations(person)).map((c) => c.id), [messageId]);
+    });
+
+    it('of a later failure under an id that was replayed are not taken for the earlier one', async () => {
+      const person = somebody();
+      await letters.refused(person, 1);
+      const file = path.join(house.folder, 'later.jsonl');
+      await letters.tool(['export', ...of(person), file]);
+      assert.equal((await replay(person)).json.succeeded, 1);
+      const line = JSON.parse(fs.readFileSync(file, 'utf8'));
+      line.headers.find(([name]) => name === 'x-failed-at')[2] = new Date(Date.now() + 60000).toISOString();
+      fs.writeFileSync(file, `${JSON.stringify(line)}\n`);
+      assert.equal((await letters.tool(['import', file, '--json'])).json.imported, 1);
+      const left = await replay(person);
+      assert.deepEqual([left.code, left.json.uncertain], [2, 1], left.stdout);
+      assert.match(left.json.notes[0].detail, /failed again after it was replayed/);
+      await letters.has(person, 1);
+      const { code, json } = await replay(person, '--resume');
+      assert.deepEqual([code, json.succeeded], [0, 1]);
+      assert.equal((await letters.conversations(person)).length, 1);
+    });
+
     it('with a wrong line import nothing, and name it', async () => {
       const person = somebody();
       await letters.refused(person, 2);
