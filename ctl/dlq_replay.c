@@ -25,6 +25,7 @@
 
 enum {
     WINDOW = 200, /* letters under way, and about as many waiting for it */
+    HOLD_S = 300,
     TICK_MS = 100,
     PROGRESS_US = 1000000,
     BURST_US = 100000, /* what a held-up rate may make up for */
@@ -526,6 +527,14 @@ static void browsed(void *arg)
 
 /* ---- the beginning ---- */
 
+/* No more than go within minutes: the broker ends a channel that holds a message for half an hour. */
+static uint16_t window(const struct dlq_options *o)
+{
+    double n = o->rate * HOLD_S;
+
+    return n <= 0 || n > WINDOW ? WINDOW : n < 2 ? 2 : (uint16_t)n;
+}
+
 static void begin_browsing(struct replay *r)
 {
     static const struct browse_events events = {queue_found, letter_came, browsed};
@@ -535,7 +544,7 @@ static void begin_browsing(struct replay *r)
     r->began = true;
     r->began_ms = clock_wall_ms();
     r->shown_us = clock_monotonic_us();
-    r->browse = browse_new(&r->session, &r->o->filter, WINDOW, &events, r);
+    r->browse = browse_new(&r->session, &r->o->filter, window(r->o), &events, r);
     timer_set(r->tick, TICK_MS);
 }
 
