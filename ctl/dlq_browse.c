@@ -3,11 +3,16 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "common/base/clock.h"
 #include "common/base/fault.h"
 #include "common/base/mem.h"
 #include "common/chat/topology.h"
 
-enum { TICK_MS = 300, EMPTY_ENOUGH = 2 };
+enum {
+    TICK_MS = 300,
+    FIRST_MS = 10000, /* how long a busy broker may take for a consumer's first letter, */
+    NEXT_MS = 3000,   /* and for another, before those that are missing are somebody else's */
+};
 
 struct browse {
     struct ctl_session *session;
@@ -24,13 +29,14 @@ struct browse {
     const char *queue; /* the current one, */
     char *dlq;         /* NULL: none */
     long ready, seen;  /* of those that were there at the start */
-    int empty;         /* how often in a row the broker had none left, and nothing came */
     bool over;
     struct mq_consumer *consumer;
     bool cancelling;
     uint64_t first_tag, last_tag; /* of the consumer */
     long held;                    /* by this consumer: they use up its window */
-    bool quiet;                   /* nothing came since the last tick */
+    bool quiet;                   /* nothing came since the last tick, */
+    int64_t came_us;              /* nor since then; monotonic */
+    bool any;                     /* something came to this consumer */
 
     long taken, matched;
     bool stopped, ended;
@@ -99,7 +105,8 @@ static void delivered(void *arg, const struct mq_delivery *d)
     struct letter letter;
 
     b->quiet = false;
-    b->empty = 0;
+    b->any = true;
+    b->came_us = clock_monotonic_us();
     b->last_tag = d->tag;
     if (!b->stopped && !b->over) {
         b->over = ++b->seen >= b->ready;
@@ -134,7 +141,8 @@ static void consume(struct browse *b)
 
     b->held = 0;
     b->first_tag = b->last_tag + 1;
-    b->quiet = false;
+    b->quiet = b->any = false;
+    b->came_us = clock_monotonic_us();
     b->consumer = mq_consume(b->session->channel, b->dlq, b->window, &events, b, NULL);
     timer_set(b->tick, TICK_MS);
 }
@@ -211,7 +219,6 @@ static void next_queue(struct browse *b)
     b->queue = work_queues[b->next++].name;
     b->dlq = mem_printf("%s.dlq", b->queue);
     b->seen = b->ready = 0;
-    b->empty = 0;
     b->over = false;
     b->probing = true;
     mq_queue_declare(b->probe, b->dlq, true, false, NULL, counted, b);
@@ -234,6 +241,12 @@ static void proceed(struct browse *b)
 
 /* ---- letters that somebody else took away ---- */
 
+/* What the broker does not count as ready may be on its way to us, or held by somebody else. */
+static bool waited_enough(const struct browse *b)
+{
+    return b->quiet && clock_monotonic_us() - b->came_us >= (b->any ? NEXT_MS : FIRST_MS) * 1000;
+}
+
 static void counted_again(void *arg, const struct mq_reply *reply, const struct err *e)
 {
     struct browse *b = arg;
@@ -243,8 +256,11 @@ static void counted_again(void *arg, const struct mq_reply *reply, const struct 
         return;
     if (e)
         new_probe(b);
-    b->empty = b->quiet && (e || reply->messages == 0) ? b->empty + 1 : 0;
-    b->over = b->over || b->empty >= EMPTY_ENOUGH || (e && e->status == 404);
+    if (!b->over && ((e && e->status == 404) || (!e && reply->messages == 0 && waited_enough(b)))) {
+        b->over = true;
+        fprintf(stderr, "chatfleet: %ld letters of %s were not seen: somebody else has them\n",
+                b->ready - b->seen, b->dlq);
+    }
     update(b);
 }
 

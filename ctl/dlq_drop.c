@@ -61,11 +61,11 @@ static void recorded(void *arg, const struct ledger_row *row, const struct err *
         ctl_session_end(&d->session, EXIT_UNAVAILABLE);
         return;
     }
-    if (row->state == LEDGER_CLAIMED) { /* somebody may just be replaying it */
-        d->uncertain++;
-    } else {
+    if (row->state == LEDGER_DROPPED || row->state == LEDGER_REPLAYED) {
         mq_ack(d->session.channel, x->tag, x->epoch);
         d->dropped++;
+    } else { /* somebody may just be replaying it */
+        d->uncertain++;
     }
     drop_some(d);
 }

@@ -1,5 +1,6 @@
 /* chatfleet dlq export: dead letters as lines of JSON; they stay where they are. */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -53,6 +54,14 @@ static void fini(struct ctl_session *s)
     browse_free(((struct export *)(void *)s)->browse);
 }
 
+/* Of persons, as the letters are: for nobody else to read. */
+static FILE *create(const char *path)
+{
+    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+
+    return fd < 0 ? NULL : fdopen(fd, "w");
+}
+
 int dlq_export(const struct dlq_options *o, const char *path)
 {
     struct export x = {
@@ -60,7 +69,7 @@ int dlq_export(const struct dlq_options *o, const char *path)
     bool to_file = strcmp(path, "-") != 0, bad;
     int code;
 
-    x.file = to_file ? fopen(path, "we") : stdout;
+    x.file = to_file ? create(path) : stdout;
     if (!x.file) {
         fprintf(stderr, "chatfleet: %s: %s\n", path, strerror(errno));
         return EXIT_REFUSED;

@@ -148,7 +148,7 @@ static int judge(struct import *x, const struct letter *l, struct err *e)
 
     if (ledger_look(x->ledger, l, &row, e))
         return -1;
-    if (row.state == LEDGER_REPLAYED && ledger_same_failure(&row, l))
+    if (row.state != LEDGER_DROPPED && ledger_same_failure(&row, l))
         return 0;
     return row.state == LEDGER_DROPPED && ledger_undrop(x->ledger, l, e) ? -1 : 1;
 }

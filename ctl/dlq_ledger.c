@@ -69,7 +69,8 @@ const char *ledger_state_name(enum ledger_state state)
 
 bool ledger_same_failure(const struct ledger_row *row, const struct letter *l)
 {
-    return row->failed_ms == l->failed_ms || l->failed_ms <= row->claimed_ms;
+    return (row->state == LEDGER_REPLAYED || row->state == LEDGER_DROPPED) &&
+           (row->failed_ms == l->failed_ms || l->failed_ms <= row->claimed_ms);
 }
 
 static enum ledger_state state_of(const char *name)

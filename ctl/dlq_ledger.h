@@ -28,7 +28,7 @@ struct ledger_row {
 
 const char *ledger_state_name(enum ledger_state state);
 
-/* Is this letter the one that the row tells of? A later failure of the same message, under the same
+/* Is this letter the one that the row says to be done with? A later failure of the same message, under the same
  * id, is not. */
 bool ledger_same_failure(const struct ledger_row *row, const struct letter *l);
 

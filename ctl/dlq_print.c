@@ -23,13 +23,21 @@ json_t *print_text(const char *text)
     return json;
 }
 
+/* Also those that UTF-8 has in two bytes. */
+static bool is_control(const char *c, size_t bytes)
+{
+    if (bytes == 1)
+        return iscntrl((unsigned char)*c) && *c != '\n' && *c != '\t';
+    return bytes == 2 && (unsigned char)c[0] == 0xc2 && (unsigned char)c[1] < 0xa0;
+}
+
 static void put_clean(const char *text, size_t n)
 {
     size_t i, bytes;
 
     for (i = 0; i < n; i += bytes) {
         bytes = text_utf8_char(text + i, n - i);
-        if (bytes == 0 || (bytes == 1 && iscntrl((unsigned char)text[i]) && text[i] != '\n')) {
+        if (bytes == 0 || is_control(text + i, bytes)) {
             putchar('?');
             bytes = 1;
         } else {

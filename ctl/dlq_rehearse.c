@@ -33,7 +33,7 @@ static enum fate judge(struct rehearsal *r, const struct letter *l, const char *
     if (!r->ledger || ledger_look(r->ledger, l, &row, &e) || row.state == LEDGER_NOTHING)
         return WOULD_REPLAY;
     *why = ledger_state_name(row.state);
-    if (row.state != LEDGER_CLAIMED && !l->indistinct && ledger_same_failure(&row, l))
+    if (!l->indistinct && ledger_same_failure(&row, l))
         return WOULD_REMOVE;
     return r->o->resume ? WOULD_REPLAY : WOULD_LEAVE;
 }

@@ -25,6 +25,7 @@
 
 enum {
     WINDOW = 200, /* letters under way, and about as many waiting for it */
+    HOLD_S = 300,
     TICK_MS = 100,
     PROGRESS_US = 1000000,
     BURST_US = 100000, /* what a held-up rate may make up for */
@@ -279,6 +280,8 @@ static const char *why_uncertain(const struct item *it, const struct ledger_row 
     if (row->state == LEDGER_CLAIMED)
         return arena_printf(it->arena, "claimed by %s at %s, and not said to be done",
                             row->claimed_by, row->claimed_at);
+    if (row->state == LEDGER_NOTHING)
+        return "somebody else was at it";
     if (it->letter.indistinct)
         return arena_printf(it->arena, "has no id, and one that looks the same was %s",
                             ledger_state_name(row->state));
@@ -302,11 +305,10 @@ static void claim_answered(void *arg, const struct ledger_row *row, const struct
     if (strcmp(row->claim, it->claim) == 0) {
         FAULT("replay.claimed");
         publish(it);
-    } else if (row->state != LEDGER_CLAIMED && !it->letter.indistinct &&
-               ledger_same_failure(row, &it->letter)) {
+    } else if (!it->letter.indistinct && ledger_same_failure(row, &it->letter)) {
         browse_settle(r->browse, it->tag, it->epoch, true); /* only its ack was missing */
         end(it, RESULT_ALREADY, 0, NULL);
-    } else if (r->o->resume && !it->resumed && !ours) {
+    } else if (r->o->resume && !it->resumed && !ours && row->state != LEDGER_NOTHING) {
         it->resumed = true;
         claim(it, row->claim);
     } else {
@@ -525,6 +527,14 @@ static void browsed(void *arg)
 
 /* ---- the beginning ---- */
 
+/* No more than go within minutes: the broker ends a channel that holds a message for half an hour. */
+static uint16_t window(const struct dlq_options *o)
+{
+    double n = o->rate * HOLD_S;
+
+    return n <= 0 || n > WINDOW ? WINDOW : n < 2 ? 2 : (uint16_t)n;
+}
+
 static void begin_browsing(struct replay *r)
 {
     static const struct browse_events events = {queue_found, letter_came, browsed};
@@ -534,7 +544,7 @@ static void begin_browsing(struct replay *r)
     r->began = true;
     r->began_ms = clock_wall_ms();
     r->shown_us = clock_monotonic_us();
-    r->browse = browse_new(&r->session, &r->o->filter, WINDOW, &events, r);
+    r->browse = browse_new(&r->session, &r->o->filter, window(r->o), &events, r);
     timer_set(r->tick, TICK_MS);
 }
 

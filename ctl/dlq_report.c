@@ -89,7 +89,9 @@ static void print_notes(const struct report *r)
         queue = json_string_value(json_object_get(note, "queue"));
         result = json_string_value(json_object_get(note, "result"));
         detail = json_string_value(json_object_get(note, "detail"));
-        printf("%s  %s  %s%s%s\n", id, queue, result, detail ? ": " : "", detail ? detail : "");
+        printf("%s  %s  %s%s", id, queue, result, detail ? ": " : "");
+        print_clean(detail ? detail : "");
+        putchar('\n');
     }
     if (bad > NOTES_SHOWN)
         printf("… and %ld more\n", bad - NOTES_SHOWN);

@@ -191,7 +191,8 @@ struct mq_consumer *mq_consume(struct mq_channel *ch, const char *queue, uint16_
     c->events = *ev;
     c->arg = arg;
     c->no_ack = prefetch == 0;
-    snprintf(c->tag, sizeof(c->tag), "c%06u", ++ch->last_consumer); /* in the order of age */
+    /* When a channel ends, a quorum queue takes back what was unacked in the order of the tags. */
+    snprintf(c->tag, sizeof(c->tag), "c%06u", ++ch->last_consumer);
     c->next = ch->consumers;
     ch->consumers = c;
     if (prefetch) { /* holds for the consumers that come after it */

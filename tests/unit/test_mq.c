@@ -1167,7 +1167,7 @@ static void no_acks_without_prefetch(void)
 {
     begin_consuming(0);
     CU_ASSERT_EQUAL(fake_count(w.fake, "qos"), 0);
-    CU_ASSERT_EQUAL(fake_count(w.fake, "consume 1 persistence c1 2\n"), 1); /* no-ack */
+    CU_ASSERT_EQUAL(fake_count(w.fake, "consume 1 persistence c000001 2\n"), 1); /* no-ack */
     deliver_up_to(1, 1000);
     mq_ack(w.a.ch, 1000, mq_channel_epoch(w.a.ch)); /* the broker would close the channel */
     fence(&w.a);
@@ -1233,7 +1233,7 @@ static void cancelled_by_us(void)
     WAIT(a.done == 1);
     CU_ASSERT_EQUAL(w.a.deliveries, 1);
     CU_ASSERT_EQUAL(w.a.cancelled, 0);
-    CU_ASSERT_EQUAL(fake_count(w.fake, "cancel 1 c1\n"), 1);
+    CU_ASSERT_EQUAL(fake_count(w.fake, "cancel 1 c000001\n"), 1);
     fake_deliver(w.fake, 1, w.fake->consumer, 2, "nobody is there");
     fence(&w.a);
     CU_ASSERT_EQUAL(w.a.deliveries, 1);

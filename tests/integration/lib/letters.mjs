@@ -1,6 +1,8 @@
 // Dead letters for tests, and the tool that replays them.
-import { run } from './processes.mjs';
-import { until } from './wait.mjs';
+import { spawn } from 'node:child_process';
+import { binary } from './environment.mjs';
+import { plainEnvironment, run } from './processes.mjs';
+import { later, until } from './wait.mjs';
 import { uuid7 } from './uuid.mjs';
 
 const DAY = 86400000;
@@ -23,6 +25,22 @@ export class Letters {
       out.json = undefined;
     }
     return out;
+  }
+
+  // The same on a terminal, where this is typed when the tool asks: {code, output}.
+  async onTerminal(args, question, answer) {
+    const command = [binary('chatfleet'), 'dlq', ...args].map((word) => `'${word}'`).join(' ');
+    const child = spawn('script', ['-qec', command, '/dev/null'], { env: plainEnvironment(this.env()) });
+    const { promise, resolve } = later(`chatfleet dlq ${args.join(' ')} ends`);
+    let output = '', asked = false;
+    child.stdout.on('data', (text) => {
+      output += text;
+      if (asked || !question.test(output)) return;
+      asked = true;
+      child.stdin.write(`${answer}\n`);
+    });
+    child.on('close', resolve);
+    return { code: await promise, output };
   }
 
   env(more = {}) {
