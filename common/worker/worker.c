@@ -184,11 +184,20 @@ static void publish_opened(void *arg, struct mq_channel *ch)
     worker_update(w);
 }
 
+/* By the broker, for something that was wrong on it; a lost connection is told by itself. */
+static void log_closed(const struct mq *mq, const char *channel, const struct err *why)
+{
+    if (mq_is_up(mq))
+        log_event(LOG_WARN, "channel closed by the broker", LOG_STR("channel", channel),
+                  LOG_STR("error", why->text));
+}
+
 static void publish_closed(void *arg, struct mq_channel *ch, const struct err *why)
 {
     struct worker *w = arg;
 
     (void)ch;
+    log_closed(w->publish, "publish", why);
     if (why->status == 404) /* an exchange is gone */
         worker_declare(w);
     worker_update(w);
@@ -196,9 +205,11 @@ static void publish_closed(void *arg, struct mq_channel *ch, const struct err *w
 
 static void reply_closed(void *arg, struct mq_channel *ch, const struct err *why)
 {
+    struct worker *w = arg;
+
     (void)ch;
-    (void)why;
-    worker_update(arg);
+    log_closed(w->publish, "reply", why);
+    worker_update(w);
 }
 
 static void consume_opened(void *arg, struct mq_channel *ch)
@@ -213,7 +224,7 @@ static void consume_closed(void *arg, struct mq_channel *ch, const struct err *w
     size_t i;
 
     (void)ch;
-    (void)why;
+    log_closed(w->consume, "consume", why);
     w->declared = false;
     for (i = 0; i < w->subscriptions_count; i++) {
         w->subscriptions[i].consumer = NULL;

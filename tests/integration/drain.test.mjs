@@ -6,10 +6,12 @@ import net from 'node:net';
 import path from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { binary } from './lib/environment.mjs';
-import { echo, House } from './lib/house.mjs';
+import { echo, House, modelSettings } from './lib/house.mjs';
 import { answersIn, metricsOf, request } from './lib/http.mjs';
 import { valueOf } from './lib/metrics.mjs';
+import { startModel } from './lib/model.mjs';
 import { plainEnvironment } from './lib/processes.mjs';
+import { Talks } from './lib/talks.mjs';
 import { token } from './lib/token.mjs';
 import { later, until } from './lib/wait.mjs';
 
@@ -168,38 +170,50 @@ describe('a shim that ends', () => {
   });
 });
 
+// Holds the socket that shims share; {door, port, close}.
+async function keepSocket(house) {
+  const door = path.join(house.folder, 'door');
+  const keeper = spawn(binary('chatfleet-socket'), ['hold', door, '127.0.0.1', '0'], {
+    env: plainEnvironment({}), stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  const { promise, resolve, reject } = later('the port of the shared socket');
+  keeper.stdout.on('data', (text) => resolve(Number(text)));
+  keeper.on('error', reject);
+  const port = await promise;
+  await until('the door is there', () => fs.existsSync(door));
+  const close = async () => {
+    const ended = new Promise((done) => keeper.on('close', done));
+    keeper.kill('SIGTERM');
+    assert.equal(await ended, 0);
+  };
+  return { door, port, close };
+}
+
+async function sharingShim(house, { door, port }, env = {}) {
+  const p = house.start('chatfleet-gateway', env, [
+    binary('chatfleet-socket'), 'exec', door, binary('chatfleet-gateway'),
+  ]);
+  await p.event('listening', (line) => line.socket === 'inherited');
+  await p.ready();
+  p.port = port;
+  return p;
+}
+
 describe('shims that share a socket', () => {
-  let house, keeper, door, port;
+  let house, socket, port;
 
   before(async () => {
     house = await House.open('rolling');
-    door = path.join(house.folder, 'door');
-    keeper = spawn(binary('chatfleet-socket'), ['hold', door, '127.0.0.1', '0'], {
-      env: plainEnvironment({}), stdio: ['ignore', 'pipe', 'inherit'],
-    });
-    const { promise, resolve, reject } = later('the port of the shared socket');
-    keeper.stdout.on('data', (text) => resolve(Number(text)));
-    keeper.on('error', reject);
-    port = await promise;
-    await until('the door is there', () => fs.existsSync(door));
+    socket = await keepSocket(house);
+    port = socket.port;
     await house.worker();
   });
   after(async () => {
     await house.close();
-    const ended = new Promise((resolve) => keeper.on('close', resolve));
-    keeper.kill('SIGTERM');
-    assert.equal(await ended, 0);
+    await socket.close();
   });
 
-  const shim = async () => {
-    const p = house.start('chatfleet-gateway', {}, [
-      binary('chatfleet-socket'), 'exec', door, binary('chatfleet-gateway'),
-    ]);
-    await p.event('listening', (line) => line.socket === 'inherited');
-    await p.ready();
-    p.port = port;
-    return p;
-  };
+  const shim = () => sharingShim(house, socket);
 
   it('are restarted one after the other, and no client sees an error', async () => {
     const shims = await Promise.all([shim(), shim()]);
@@ -229,5 +243,49 @@ describe('shims that share a socket', () => {
     for (const answer of await Promise.all(waiting)) assert.ok([200, 503].includes(answer.status));
     await house.answers(late);
     await late.stop();
+  });
+});
+
+describe('the whole fleet, under turns', () => {
+  const KINDS = ['chatfleet-persistence', 'chatfleet-context-builder', 'chatfleet-inference', 'chatfleet-gateway'];
+  const ROUNDS = 10;
+  let house, model, socket, talks;
+
+  before(async () => {
+    model = await startModel({ mode: 'instant' });
+    house = await House.open('drains', { database: true });
+    socket = await keepSocket(house);
+  });
+  after(async () => {
+    await talks?.end().catch(() => {});
+    await house.close();
+    await socket.close();
+    await model.close();
+  });
+
+  const start = (name) => (name === 'chatfleet-gateway' ? sharingShim(house, socket, modelSettings(model))
+    : house.start(name, modelSettings(model)).ready());
+
+  it(`is replaced process by process, workers ${ROUNDS} times in a row: no error is seen, nothing is dead-lettered`, async () => {
+    const pools = await Promise.all(KINDS.map(async (name) => [await start(name), await start(name)]));
+    await house.answers(pools[3][0]);
+    talks = new Talks(socket, { people: 16 });
+    await talks.more(50);
+    for (let round = 0; round < ROUNDS; round++) {
+      for (const [i, name] of KINDS.entries()) {
+        if (name === 'chatfleet-gateway' && round % 4) continue; // each waits two seconds for its idle connections
+        pools[i].push(await start(name));
+        await pools[i].shift().stop();
+        await talks.more(5);
+      }
+    }
+    await talks.end();
+    assert.equal(talks.repeated, 0, 'each request was answered at once');
+    await talks.assertKept(house.database);
+    for (const queue of ['persistence', 'persistence.commit', 'persistence.read', 'context-builder', 'inference']) {
+      assert.equal((await house.count(`${queue}.dlq`)).messageCount, 0, `dead letters of ${queue}`);
+      await until(`${queue} is empty`, async () => (await house.count(queue)).messageCount === 0);
+    }
+    for (const p of pools.flat()) assert.equal(p.events('jobs handed back unfinished').length, 0);
   });
 });

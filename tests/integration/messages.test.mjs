@@ -750,6 +750,52 @@ describe('16 turns at once in one conversation, and 16 more', () => {
   }
 });
 
+describe('turns sent at once into one conversation', () => {
+  const PAIRS = 6, CONVERSATIONS = 12;
+
+  // What is said in a prompt: everything but the system's words.
+  const said = ({ body }) => body.messages.filter((m) => m.role !== 'system').map((m) => m.content);
+
+  it('have a place each, and histories that agree, whichever persistence worker takes them', async () => {
+    const second = await house.persistence();
+    model.mode = 'instant';
+    await Promise.all(Array.from({ length: CONVERSATIONS }, async () => {
+      const { person, id } = await begin();
+      const asked = [];
+      for (let pair = 0; pair < PAIRS; pair++) {
+        const both = ['one', 'other'].map((which) => `${which} of pair ${pair} in ${id}`);
+        asked.push(...both);
+        const answers = await Promise.all(both.map((content, i) => (i
+          ? person.say(shim, id, content).then(({ status }) => status)
+          : person.send(caller, id, content).then(({ status }) => status))));
+        assert.deepEqual(answers, [200, 200]);
+      }
+      const rows = await rowsOf(id);
+      assert.deepEqual(rows.map((row) => Number(row.seq)), Array.from({ length: 4 * PAIRS }, (_, i) => i + 1));
+      const questions = rows.filter((row) => row.sender_type === 'user');
+      assert.deepEqual(questions.map((row) => row.content).sort(), asked.sort());
+      for (const answer of rows.filter((row) => row.sender_type === 'assistant')) {
+        const question = questions.find((row) => row.id === answer.parent_message_id);
+        assert.ok(Number(question.seq) < Number(answer.seq));
+      }
+      // Each prompt ends with its own question; before it stand questions in the order of their seq, none twice,
+      // each at most with its answer behind it; and those that were answered before this pair are all there.
+      const order = questions.map((row) => row.content);
+      const prompts = model.requests.map(said).filter((texts) => texts.at(-1)?.endsWith(id));
+      assert.equal(prompts.length, 2 * PAIRS);
+      for (const texts of prompts) {
+        const known = texts.filter((text) => text !== 'Yes.').map((text) => order.indexOf(text));
+        assert.deepEqual(known, [...known].sort((a, b) => a - b), texts.join(' | '));
+        assert.equal(new Set(known).size, known.length);
+        assert.ok(texts.every((text, i) => text !== 'Yes.' || (i > 0 && texts[i - 1] !== 'Yes.')));
+        const pair = Number(/pair (\d+)/.exec(texts.at(-1))[1]);
+        assert.ok(known.filter((i) => /pair (\d+)/.exec(order[i])[1] < pair).length === 2 * pair, texts.join(' | '));
+      }
+    }));
+    await second.stop();
+  });
+});
+
 it('tells nobody what the database says', async () => {
   const { person, id } = await begin();
   await database.rows('REVOKE SELECT ON chat.messages FROM chat_worker');

@@ -61,6 +61,11 @@ class Model {
     for (const { question, go } of all) if (question.includes(text)) go();
   }
 
+  // Lets the one answer that has waited longest.
+  releaseFirst() {
+    this.#waiting.shift().go();
+  }
+
   // Goes away at once; listen(port) comes back.
   async close() {
     this.release();
@@ -236,6 +241,11 @@ const MODES = {
   held: async (t) => {
     await t.model.hold(t.question);
     if (!t.gone) t.answer();
+  },
+  // as held, but refused then
+  'held-refused': async (t) => {
+    await t.model.hold(t.question);
+    refuse(t.response, 400, 'told to refuse');
   },
   // the first word after some milliseconds
   slow: async (t, ms) => {

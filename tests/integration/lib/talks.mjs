@@ -12,7 +12,8 @@ const BROKEN = ['ECONNREFUSED', 'ECONNRESET', 'EPIPE'];
 const PATIENCE_MS = 60000;
 
 class Talk {
-  constructor(shim, { broken = false } = {}) {
+  constructor(shim, { broken = false, patience = PATIENCE_MS } = {}) {
+    this.patience = patience;
     this.shim = shim;
     this.broken = broken; // whether connections to the shim may break, too
     this.person = new Person();
@@ -25,7 +26,7 @@ class Talk {
   // The same request with the same key, until it has an answer.
   async #insist(path, body) {
     const key = randomUUID();
-    for (const end = Date.now() + PATIENCE_MS; Date.now() < end;) {
+    for (const end = Date.now() + this.patience; Date.now() < end;) {
       try {
         const answer = await this.person.http(this.shim, 'POST', path, body, {
           headers: { 'idempotency-key': key }, agent: this.agent, limit: 70000,
@@ -39,7 +40,7 @@ class Talk {
       this.repeated++;
       await pause(50);
     }
-    throw new Error(`${path} had no answer within ${PATIENCE_MS} ms`);
+    throw new Error(`${path} had no answer within ${this.patience} ms`);
   }
 
   async run(talks) {
