@@ -1,0 +1,231 @@
+// Whether it adds up: what clients were told against PostgreSQL, the queues and the processes.
+import fs from 'node:fs';
+import { metricsOf, request } from '../../integration/lib/http.mjs';
+import { management } from '../../integration/lib/management.mjs';
+import { valueOf } from '../../integration/lib/metrics.mjs';
+import { pause } from '../../integration/lib/wait.mjs';
+import { deadLetters } from './doors.mjs';
+import { groupBy } from './group.mjs';
+import { WORK_QUEUES } from './world.mjs';
+
+const SHOWN = 8; // examples of what does not add up
+const TURNS = ['message.send', 'message.regenerate'];
+
+// Counts at the moment: {inQueues, unacked, dead, accepted, pending}.
+export async function pulse(world) {
+  const queues = await management('GET', `/queues/${encodeURIComponent(world.house.vhost)}?disable_stats=true&enable_queue_totals=true`);
+  const sum = (list, field) => list.reduce((n, queue) => n + (queue[field] ?? 0), 0);
+  const dead = queues.filter(({ name }) => name.endsWith('.dlq'));
+  const live = queues.filter(({ name }) => !name.endsWith('.dlq') && !name.startsWith('amq.gen') && !name.startsWith('chat.reply.'));
+  const pending = await Promise.all(world.of('gateway').map(async ({ process }) =>
+    valueOf(await metricsOf(process.adminPort), 'rpc_calls_pending')));
+  return {
+    inQueues: sum(live, 'messages'), unacked: sum(live, 'messages_unacknowledged'), dead: sum(dead, 'messages'),
+    accepted: await world.database.value('SELECT count(*)::int FROM chat.turns WHERE state = \'accepted\''),
+    pending: pending.reduce((a, b) => a + b, 0), live,
+  };
+}
+
+// Waits until nothing moves any more; gives the last pulse.
+export async function settle(world, limitMs, say) {
+  let now, reason;
+  for (const end = Date.now() + limitMs; ;) {
+    try {
+      now = await pulse(world);
+      const letters = now.accepted ? await readDead(world) : [];
+      const stuck = now.accepted - new Set(letters.map(({ turn }) => turn)).size;
+      if (now.inQueues === 0 && now.pending === 0 && stuck <= 0) return now;
+      reason = `${now.inQueues} messages in queues, ${now.pending} calls pending, ${now.accepted} turns accepted`;
+    } catch (error) {
+      reason = error.message;
+    }
+    if (Date.now() > end) return now;
+    say(`settling: ${reason}`);
+    await pause(2000);
+  }
+}
+
+// {queue, cause, turn} of each dead letter; the cause is undefined when it bears none.
+async function readDead(world) {
+  const letters = [];
+  for (const queue of WORK_QUEUES) {
+    for (const { properties, content } of await deadLetters(world.house.vhost, `${queue}.dlq`)) {
+      const { headers, type, messageId } = properties;
+      const death = headers['x-death']?.[0]?.reason;
+      const ours = headers['x-error'] && `${headers['x-error-kind']}: ${headers['x-error']}`;
+      let turn = messageId;
+      try {
+        turn = JSON.parse(content.toString()).turn?.id ?? messageId;
+      } catch {
+        // No turn of ours.
+      }
+      letters.push({ queue, operation: type, cause: ours ?? (death && `by the broker: ${death}`), turn });
+    }
+  }
+  return letters;
+}
+
+class Book {
+  lines = [];
+
+  // `wrong` is what does not add up: a number, or the list of it.
+  line(text, wrong, about = '') {
+    const list = Array.isArray(wrong) ? wrong : [];
+    const count = Array.isArray(wrong) ? wrong.length : wrong;
+    this.lines.push({ text, count, about, examples: list.slice(0, SHOWN).map(String), ok: count === 0 });
+  }
+
+  get closes() {
+    return this.lines.every(({ ok }) => ok);
+  }
+}
+
+const byKey = (rows, key) => new Map(rows.map((row) => [row[key], row]));
+
+// What clients were told, against the tables.
+async function countWrites(book, journal, database) {
+  const conversations = await database.rows('SELECT id, title, status, user_id FROM chat.conversations');
+  const turns = await database.rows(
+    `SELECT t.id, t.state, t.kind, t.conversation_id, t.idempotency_key AS key, t.question_id, t.answer_id,
+       q.content AS question, a.content AS answer
+     FROM chat.turns t LEFT JOIN chat.messages q ON q.id = t.question_id LEFT JOIN chat.messages a ON a.id = t.answer_id`);
+  const of = (op) => journal.writes.filter((write) => op.includes(write.op));
+  const missing = [], doubled = [], unasked = [], undone = [];
+
+  const created = of(['conversation.create']), firstTitles = byKey(created, 'text');
+  const conversationById = byKey(conversations, 'id');
+  const renamed = new Set(of(['conversation.update']).map(({ text }) => text));
+  const titled = groupBy(conversations, ({ title }) => title);
+  const keyed = new Map((await database.rows('SELECT key, message_id FROM chat.idempotency_keys')).map((r) => [r.key, r.message_id]));
+  for (const write of created) {
+    const rows = titled.get(write.text) ?? [];
+    const { conversation } = write.ids;
+    if (write.outcome === 'ok' && !conversationById.has(conversation)) missing.push(`conversation ${conversation} of ${write.text}`);
+    if (write.outcome === 'ok' && rows.some(({ id }) => id !== conversation)) doubled.push(`conversation ${write.text}: told ${conversation}, there is ${rows.map(({ id }) => id)}`);
+    if (rows.length > 1) doubled.push(`conversation ${write.text}: ${rows.map(({ id }) => id)}`);
+    if (write.key && conversation && keyed.get(write.key) !== conversation) missing.push(`the key of ${write.text}`);
+    if (write.outcome === 'refused' && !write.open && rows.length) undone.push(`conversation ${write.text} was refused, and is there`);
+  }
+  for (const { id, title } of conversations) {
+    if (!firstTitles.has(title) && !renamed.has(title)) unasked.push(`conversation ${id} "${title}"`);
+  }
+
+  const turnById = byKey(turns, 'id');
+  const byQuestion = groupBy(turns.filter(({ kind }) => kind === 'send'), ({ question }) => question);
+  const byIdempotency = groupBy(turns.filter(({ key }) => key), ({ key }) => key);
+  const told = new Set();
+  for (const write of of(TURNS)) {
+    const name = `${write.op} ${write.text} (${write.via}, ${write.outcome}, ${write.attempts} attempts, ${write.failures} failed)`;
+    const mine = [...(write.op === 'message.send' ? byQuestion.get(write.text) ?? [] : write.key ? byIdempotency.get(write.key) ?? []
+      : [write.id ?? write.ids.turn].map((id) => turnById.get(id)).filter(Boolean))];
+    for (const { id } of mine) told.add(id);
+    const done = mine.filter(({ state }) => state === 'completed');
+    if (done.length > 1) doubled.push(`${name}: turns ${done.map(({ id }) => id)} are completed`);
+    if (mine.filter(({ state }) => state !== 'failed').length > 1 && done.length < 2) doubled.push(`${name}: turns ${mine.map(({ id, state }) => `${id} ${state}`)}`);
+    const turn = turnById.get(write.ids.turn ?? done[0]?.id);
+    if (write.outcome === 'ok') {
+      if (turn?.state !== 'completed') missing.push(`${name}: turn ${write.ids.turn} is ${turn?.state}`);
+      else if (turn.answer !== write.answer || (write.ids.answer && turn.answer_id !== write.ids.answer)) missing.push(`${name}: the answer is another one: "${turn.answer}", told "${write.answer}"`);
+      else if (write.op === 'message.send' && turn.question !== write.text) missing.push(`${name}: the question`);
+    }
+    if (['accepted', 'failed'].includes(write.outcome) && mine.length === 0) missing.push(`${name}: no turn`);
+    if (write.outcome === 'refused' && !write.open && !write.failures && mine.length) undone.push(`${name}: refused, and there is turn ${mine.map(({ id, state }) => `${id} ${state}`)}`);
+  }
+  for (const { id, kind, question } of turns) {
+    // One that was begun anew without a key, and of which its client was not told the id.
+    if (!told.has(id) && kind === 'send') unasked.push(`turn ${id} of "${question}"`);
+  }
+
+  const last = new Map(); // conversation -> titles that it may have
+  for (const write of of(['conversation.create', 'conversation.update'])) {
+    const id = write.conversation ?? write.ids.conversation;
+    if (!id) continue;
+    const titles = last.get(id) ?? { may: new Set() };
+    if (write.outcome === 'ok') titles.is = write.text;
+    if (write.open || write.outcome !== 'ok') titles.may.add(write.text);
+    last.set(id, titles);
+  }
+  for (const [id, { is, may }] of last) {
+    const row = conversationById.get(id);
+    if (row && row.title !== is && !may.has(row.title)) missing.push(`conversation ${id} is called "${row.title}", told "${is}"`);
+  }
+  for (const write of of(['conversation.delete'])) {
+    const row = conversationById.get(write.conversation);
+    if (write.outcome === 'ok' && row?.status !== 'deleted') missing.push(`conversation ${write.conversation} was deleted`);
+    if (write.outcome === 'refused' && !write.open && row?.status === 'deleted') undone.push(`conversation ${write.conversation} was not to be deleted`);
+  }
+
+  const accepted = journal.writes.filter(({ outcome }) => outcome === 'ok' || outcome === 'accepted').length;
+  const open = journal.writes.filter((write) => write.outcome === 'open').length;
+  book.line('accepted writes that are missing', missing, `of ${accepted} accepted`);
+  book.line('writes that are there twice', doubled, `of ${journal.writes.length}, ${open} with an open outcome among them, ${journal.repeats} requests repeated`);
+  book.line('writes that were refused and are there all the same', undone);
+  book.line('rows that nobody asked for', unasked, `${conversations.length} conversations, ${turns.length} turns`);
+}
+
+// The tables by themselves.
+async function countTables(book, database, letters) {
+  const value = (sql) => database.value(`SELECT count(*)::int FROM ${sql}`);
+  const list = async (sql) => (await database.rows(sql)).map((row) => Object.values(row).join(' '));
+  book.line('conversations with a gap or a double in seq', await list(
+    `SELECT c.id, c.next_seq - 1 AS counted, count(m.seq) AS there, count(DISTINCT m.seq) AS different, max(m.seq) AS highest
+     FROM chat.conversations c LEFT JOIN chat.messages m ON m.conversation_id = c.id GROUP BY c.id
+     HAVING count(m.seq) <> c.next_seq - 1 OR count(DISTINCT m.seq) <> count(m.seq) OR coalesce(max(m.seq), 0) <> count(m.seq)`),
+  `${await value('chat.messages')} messages`);
+  book.line('completed turns without exactly one answer and one row of usage', await list(
+    `SELECT t.id FROM chat.turns t WHERE t.state = 'completed'
+     AND ((SELECT count(*) FROM chat.messages m WHERE m.turn_id = t.id AND m.sender_type = 'assistant' AND m.id = t.answer_id) <> 1
+       OR (SELECT count(*) FROM chat.usage_tracking u WHERE u.id = t.id AND u.message_id = t.answer_id) <> 1)`),
+  `${await value('chat.turns WHERE state = \'completed\'')} completed`);
+  book.line('answers or usage of turns that are not completed', await list(
+    `SELECT x.id FROM (SELECT turn_id AS id FROM chat.messages WHERE sender_type = 'assistant'
+       UNION ALL SELECT id FROM chat.usage_tracking) x LEFT JOIN chat.turns t ON t.id = x.id
+     WHERE t.state IS DISTINCT FROM 'completed'`));
+  book.line('answered questions without exactly one chosen answer', await list(
+    `SELECT m.parent_message_id, count(*) FILTER (WHERE m.chosen) FROM chat.messages m WHERE m.sender_type = 'assistant'
+     GROUP BY 1 HAVING count(*) FILTER (WHERE m.chosen) <> 1`));
+  const dead = new Set(letters.map(({ turn }) => turn));
+  const accepted = await list('SELECT id FROM chat.turns WHERE state = \'accepted\'');
+  book.line('turns that never end, and of which there is no dead letter', accepted.filter((id) => !dead.has(id)),
+            `${accepted.length} not ended, ${await value('chat.turns WHERE state = \'failed\'')} failed`);
+}
+
+const kilobytes = (pid) => Number(/^Pss:\s+(\d+) kB/m.exec(fs.readFileSync(`/proc/${pid}/smaps_rollup`, 'utf8'))[1]);
+
+// Reads all of it; {book, letters, memory}.
+export async function account(world, journal, attack, settled) {
+  const book = new Book();
+  const letters = await readDead(world);
+  await countWrites(book, journal, world.database);
+  await countTables(book, world.database, letters);
+
+  book.line('answers that no fault explains', journal.odd, `${journal.requests} requests`);
+  book.line('requests without an answer within their time', journal.hung);
+  book.line('requests that were answered in two ways', journal.contradictions, `${journal.echoes} answers came again, the same`);
+  book.line('reads that did not show what had been told before', journal.stale);
+
+  const standing = settled?.live?.filter(({ messages }) => messages > 0).map(({ name, messages }) => `${name}: ${messages}`);
+  book.line('messages left in work and retry queues', standing ?? ['not known: the fleet did not settle'],
+            settled && `${settled.unacked} unacked`);
+  book.line('dead letters without a cause', letters.filter(({ cause }) => !cause).map(({ queue, operation }) => `${queue} ${operation}`),
+            `${letters.length} dead letters`);
+  book.line('calls that a shim still waits for', settled?.pending ?? 1);
+  const unwell = [];
+  for (const { name, process } of world.slots) {
+    const health = await request(process.adminPort, '/health').catch((error) => ({ status: error.message }));
+    if (health.status !== 200) unwell.push(`${name}: ${health.status} ${health.text ?? ''}`);
+  }
+  book.line('processes that are not well in the end', unwell, `${world.slots.length} run`);
+  book.line('faults that were not recovered from', attack.done.filter(({ recovered }) => recovered === undefined).map(({ name }) => name),
+            `${attack.done.length} faults`);
+  book.line('faults that could not be made', attack.done.filter(({ error }) => error).map(({ name, error }) => `${name}: ${error}`));
+  const memory = world.slots.map(({ name, process, starts }) => ({ name, starts, pss: kilobytes(process.pid) }));
+  return { book, letters, memory };
+}
+
+// What shows only when the processes have ended.
+export function accountEnds(book, world) {
+  book.line('processes that ended by themselves, or not well', world.died,
+            `${world.slots.reduce((sum, { starts }) => sum + starts, 0)} were started`);
+  book.line('sanitizers\' reports', world.sanitized);
+}
