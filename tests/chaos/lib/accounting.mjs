@@ -65,7 +65,7 @@ async function readDead(world) {
   return letters;
 }
 
-class Book {
+export class Book {
   lines = [];
 
   // `wrong` is what does not add up: a number, or the list of it.
@@ -83,7 +83,7 @@ class Book {
 const byKey = (rows, key) => new Map(rows.map((row) => [row[key], row]));
 
 // What clients were told, against the tables.
-async function countWrites(book, journal, database) {
+export async function countWrites(book, journal, database) {
   const conversations = await database.rows('SELECT id, title, status, user_id FROM chat.conversations');
   const turns = await database.rows(
     `SELECT t.id, t.state, t.kind, t.conversation_id, t.idempotency_key AS key, t.question_id, t.answer_id,
@@ -164,7 +164,7 @@ async function countWrites(book, journal, database) {
 }
 
 // The tables by themselves.
-async function countTables(book, database, letters) {
+export async function countTables(book, database, letters) {
   const value = (sql) => database.value(`SELECT count(*)::int FROM ${sql}`);
   const list = async (sql) => (await database.rows(sql)).map((row) => Object.values(row).join(' '));
   book.line('conversations with a gap or a double in seq', await list(
