@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { after, before, beforeEach, describe, it } from 'node:test';
 import { Database } from '../integration/lib/database.mjs';
 import { uuid7 } from '../integration/lib/uuid.mjs';
-import { Book, countTables, countWrites } from './lib/accounting.mjs';
+import { Book, countEvents, countTables, countWrites } from './lib/accounting.mjs';
 import { Journal, judge } from './lib/journal.mjs';
 
 const PERSON = '11111111-1111-4111-8111-111111111111';
@@ -135,6 +135,22 @@ describe('the accounting', () => {
     await run('UPDATE chat.conversations SET next_seq = 4');
     assert.deepEqual(await wrong(), ['1 turns that never end, and of which there is no dead letter']);
     assert.deepEqual(await wrong([{ turn: ids.turn }]), []);
+  });
+
+  it('sees events that are missing, of nothing, or told under two ids', async () => {
+    const right = [
+      { type: 'chat.thread.created', of: conversation.ids.conversation, id: '1' },
+      { type: 'chat.message.created', of: send.ids.answer, id: '2' }, { type: 'chat.message.created', of: send.ids.answer, id: '2' },
+    ];
+    const counts = async (events) => {
+      const book = new Book();
+      await countEvents(book, database, events);
+      return book.lines.map(({ count }) => count);
+    };
+    assert.deepEqual(await counts(right), [0, 0]);
+    assert.deepEqual(await counts(right.slice(1)), [1, 0]);
+    assert.deepEqual(await counts([...right, { ...right[0], of: uuid7() }]), [0, 1]);
+    assert.deepEqual(await counts([...right, { ...right[1], id: '3' }]), [0, 1]);
   });
 
   it('knows what an answer means', () => {

@@ -71,26 +71,35 @@ const { account, accountEnds, settle } = await import('./lib/accounting.mjs');
 const { makeReport } = await import('./lib/report.mjs');
 
 console.log(`chaos: seed ${options.seed}, ${options.minutes} minutes, ${plan.length} faults planned`);
-const world = await World.open();
-let closes = false;
-try {
-  const journal = new Journal();
+const world = new World();
+const journal = new Journal();
+let attack, closes = false, stopped = false;
+
+function stop(why) {
+  say(`${why}: no more faults; a moment for the accounting`);
+  stopped = true;
+  attack?.stop();
+}
+for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, () => stop(signal));
+// A mistake of this program must not leave processes behind.
+process.on('uncaughtException', (error) => {
+  journal.odd.push(`chaos itself: ${error.stack}`);
+  stop(error.message);
+});
+
+async function run() {
+  await world.open();
   const clients = new Clients(world, journal, options.seed);
   await clients.prepare();
-  const attack = new Attack(world, clients, plan, say);
-  for (const signal of ['SIGINT', 'SIGTERM']) {
-    process.on(signal, () => {
-      say(`${signal}: no more faults; a moment for the accounting`);
-      attack.stop();
-    });
-  }
+  attack = new Attack(world, clients, plan, say);
+  if (stopped) attack.stop();
   const progress = setInterval(() => {
     world.model.requests.length = 0; // nobody looks at them
     say(`${attack.done.length} faults, ${journal.requests} requests, ${journal.writes.length} writes, ` +
         `${journal.odd.length} odd; now: ${[...attack.active].map(({ name }) => name).join(', ') || 'nothing'}`);
   }, 10000);
   await attack.run(lengthMs);
-  const attacked = Date.now() - started;
+  const attacked = Date.now() - attack.started;
   say('the faults are over; the clients finish');
   await clients.stop();
   const settled = await settle(world, options.settle * 1000, say);
@@ -102,6 +111,12 @@ try {
   const report = makeReport({ options, lengthMs: attacked, attack, journal, book, letters, memory, clients, world });
   console.log(`\n${report}`);
   if (options.report) fs.writeFileSync(options.report, report);
+}
+
+try {
+  await run();
+} catch (error) {
+  console.error(error);
 } finally {
   const keep = !closes || options.keep;
   await world.close({ keep });

@@ -3,10 +3,10 @@ import fs from 'node:fs';
 import { metricsOf, request } from '../../integration/lib/http.mjs';
 import { management } from '../../integration/lib/management.mjs';
 import { valueOf } from '../../integration/lib/metrics.mjs';
-import { pause } from '../../integration/lib/wait.mjs';
-import { deadLetters } from './doors.mjs';
+import { pause, until } from '../../integration/lib/wait.mjs';
+import { look, take } from './doors.mjs';
 import { groupBy } from './group.mjs';
-import { WORK_QUEUES } from './world.mjs';
+import { EVENTS, WORK_QUEUES } from './world.mjs';
 
 const SHOWN = 8; // examples of what does not add up
 const TURNS = ['message.send', 'message.regenerate'];
@@ -16,7 +16,8 @@ export async function pulse(world) {
   const queues = await management('GET', `/queues/${encodeURIComponent(world.house.vhost)}?disable_stats=true&enable_queue_totals=true`);
   const sum = (list, field) => list.reduce((n, queue) => n + (queue[field] ?? 0), 0);
   const dead = queues.filter(({ name }) => name.endsWith('.dlq'));
-  const live = queues.filter(({ name }) => !name.endsWith('.dlq') && !name.startsWith('amq.gen') && !name.startsWith('chat.reply.'));
+  const live = queues.filter(({ name }) => !name.endsWith('.dlq') && name !== EVENTS && !name.startsWith('amq.gen') &&
+    !name.startsWith('chat.reply.'));
   const pending = await Promise.all(world.of('gateway').map(async ({ process }) =>
     valueOf(await metricsOf(process.adminPort), 'rpc_calls_pending')));
   return {
@@ -45,11 +46,11 @@ export async function settle(world, limitMs, say) {
   }
 }
 
-// {queue, cause, turn} of each dead letter; the cause is undefined when it bears none.
+// {id, queue, operation, cause, turn} of each dead letter; the cause is undefined when it bears none.
 async function readDead(world) {
   const letters = [];
   for (const queue of WORK_QUEUES) {
-    for (const { properties, content } of await deadLetters(world.house.vhost, `${queue}.dlq`)) {
+    for (const { properties, content } of await look(world.house.vhost, `${queue}.dlq`)) {
       const { headers, type, messageId } = properties;
       const death = headers['x-death']?.[0]?.reason;
       const ours = headers['x-error'] && `${headers['x-error-kind']}: ${headers['x-error']}`;
@@ -59,7 +60,7 @@ async function readDead(world) {
       } catch {
         // No turn of ours.
       }
-      letters.push({ queue, operation: type, cause: ours ?? (death && `by the broker: ${death}`), turn });
+      letters.push({ id: messageId, queue, operation: type, cause: ours ?? (death && `by the broker: ${death}`), turn });
     }
   }
   return letters;
@@ -190,6 +191,25 @@ export async function countTables(book, database, letters) {
             `${accepted.length} not ended, ${await value('chat.turns WHERE state = \'failed\'')} failed`);
 }
 
+// Each thing that happened was told at least once, and again only under the same id.
+export async function countEvents(book, database, events) {
+  const told = groupBy(events, ({ type, of }) => `${type} ${of}`);
+  const happened = await database.rows(
+    `SELECT 'chat.message.created ' || answer_id AS name FROM chat.turns WHERE state = 'completed'
+     UNION ALL SELECT 'chat.thread.created ' || id FROM chat.conversations`);
+  const names = new Set(happened.map(({ name }) => name));
+  const again = events.length - told.size;
+  book.line('events that are missing', [...names].filter((name) => !told.has(name)), `${events.length} events, ${again} of them again`);
+  book.line('events of nothing, or under two ids', [...told].filter(([name, list]) =>
+    !names.has(name) || new Set(list.map(({ id }) => id)).size > 1).map(([name]) => name));
+}
+
+async function readEvents(world) {
+  return (await take(world.house.vhost, EVENTS)).map(({ properties: { headers } }) => ({
+    type: headers['cloudEvents:type'], of: headers['cloudEvents:subject'], id: headers['cloudEvents:id'],
+  }));
+}
+
 const kilobytes = (pid) => Number(/^Pss:\s+(\d+) kB/m.exec(fs.readFileSync(`/proc/${pid}/smaps_rollup`, 'utf8'))[1]);
 
 // Reads all of it; {book, letters, memory}.
@@ -198,6 +218,8 @@ export async function account(world, journal, attack, settled) {
   const letters = await readDead(world);
   await countWrites(book, journal, world.database);
   await countTables(book, world.database, letters);
+
+  await countEvents(book, world.database, await readEvents(world));
 
   book.line('answers that no fault explains', journal.odd, `${journal.requests} requests`);
   book.line('requests without an answer within their time', journal.hung);
@@ -209,11 +231,14 @@ export async function account(world, journal, attack, settled) {
             settled && `${settled.unacked} unacked`);
   book.line('dead letters without a cause', letters.filter(({ cause }) => !cause).map(({ queue, operation }) => `${queue} ${operation}`),
             `${letters.length} dead letters`);
+  const dead = new Set(letters.map(({ id }) => id));
+  book.line('messages of no use that disappeared', journal.strays.filter(({ id }) => !dead.has(id)).map(({ id, what }) => `${id}: ${what}`),
+            `${journal.strays.length} sent`);
   book.line('calls that a shim still waits for', settled?.pending ?? 1);
   const unwell = [];
   for (const { name, process } of world.slots) {
-    const health = await request(process.adminPort, '/health').catch((error) => ({ status: error.message }));
-    if (health.status !== 200) unwell.push(`${name}: ${health.status} ${health.text ?? ''}`);
+    await until(`${name} is well`, async () => (await request(process.adminPort, '/health')).status === 200)
+      .catch((error) => unwell.push(`${name}: ${error.message} ${error.cause ?? ''}`));
   }
   book.line('processes that are not well in the end', unwell, `${world.slots.length} run`);
   book.line('faults that were not recovered from', attack.done.filter(({ recovered }) => recovered === undefined).map(({ name }) => name),

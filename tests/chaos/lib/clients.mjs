@@ -8,9 +8,9 @@ import { AmqpDoor, HttpDoor } from './doors.mjs';
 import { judge } from './journal.mjs';
 import { Random } from './random.mjs';
 
-const HTTP_CLIENTS = 6;
-const AMQP_CLIENTS = 3;
-const PAUSE_MS = [50, 350];
+const HTTP_CLIENTS = 12;
+const AMQP_CLIENTS = 5;
+const PAUSE_MS = [20, 250];
 const AGAIN_MS = 300;
 const PATIENCE_MS = 100000; // how long one write is repeated
 const CONVERSATIONS = 6;    // of a client at once
@@ -229,16 +229,43 @@ class Client {
   }
 }
 
+const STRAY_MS = [300, 1500];
+const TOO_LARGE = Buffer.alloc(1100000, 'x'); // more than MAX_MESSAGE_BYTES
+const STRAYS = [
+  ['no JSON', 'conversation.create', Buffer.from('what is this?')],
+  ['wrong arguments', 'conversation.create', Buffer.from('{"title": 5}')],
+  ['a step of no turn', 'context.build', Buffer.from('{}')],
+  ['a step of no turn', 'inference.generate', Buffer.from('{"turn": "none"}')],
+  ['a step of no turn', 'message.commit', Buffer.from('{"answer": {}}')],
+  ['an unknown type', 'message.send', Buffer.from('{}'), 'no.such.thing'],
+  ['too large', 'message.send', TOO_LARGE],
+];
+
+// Somebody who sends what nobody can use and wants no answer. It is not to disappear.
+class Stranger extends Client {
+  async run() {
+    while (!this.stopped()) {
+      const [what, operation, content, type = operation] = this.random.pick(STRAYS);
+      const { headers, messageId: id } = this.person.envelope();
+      const properties = { headers, messageId: id, correlationId: id, type, contentType: 'application/json', persistent: true };
+      if (await this.door.put(operation, content, properties)) this.journal.strays.push({ id, what });
+      await pause(this.random.between(...STRAY_MS));
+    }
+    await this.door.close();
+  }
+}
+
 // Everybody.
 export class Clients {
   #stopped = false;
 
   constructor(world, journal, seed) {
     const stopped = () => this.#stopped;
-    const client = (name, door) => new Client(name, { door, journal, random: new Random(seed, name), stopped });
+    const client = (name, door, Kind = Client) => new Kind(name, { door, journal, random: new Random(seed, name), stopped });
     this.all = [
       ...Array.from({ length: HTTP_CLIENTS }, (_, i) => client(`person ${i + 1}`, new HttpDoor(world.port))),
       ...Array.from({ length: AMQP_CLIENTS }, (_, i) => client(`service ${i + 1}`, new AmqpDoor(world.house.vhost, journal))),
+      client('stranger', new AmqpDoor(world.house.vhost, journal), Stranger),
     ];
     this.prober = client('probe', new HttpDoor(world.port));
     this.prober.door.agent.maxSockets = Infinity;

@@ -164,18 +164,43 @@ export class AmqpDoor {
     }
   }
 
+  // A message of any shape, to nobody's answer; whether the broker took it.
+  async put(operation, content, properties) {
+    try {
+      const { channel } = await this.#connected();
+      return await new Promise((resolve) => channel.publish('chat.rpc', operation, content, properties, (e) => resolve(!e)));
+    } catch {
+      return false;
+    }
+  }
+
   async close() {
     const session = await this.#session?.catch(() => {});
     await session?.connection.close().catch(() => {});
   }
 }
 
-// The dead letters of a queue as they are; all go back as the connection is closed.
-export async function deadLetters(vhost, queue) {
+async function withChannel(vhost, work) {
   const connection = await until('the broker takes connections', () => amqp.connect(brokerUrl(vhost)));
-  const channel = await connection.createChannel();
-  const letters = [];
-  for (let m = await channel.get(queue); m; m = await channel.get(queue)) letters.push(m);
-  await connection.close();
-  return letters;
+  try {
+    return await work(await connection.createChannel());
+  } finally {
+    await connection.close();
+  }
 }
+
+// What is in a queue; all of it goes back as the connection is closed.
+export const look = (vhost, queue) => withChannel(vhost, async (channel) => {
+  const messages = [];
+  for (let m = await channel.get(queue); m; m = await channel.get(queue)) messages.push(m);
+  return messages;
+});
+
+// What is in a queue, taken out of it.
+export const take = (vhost, queue) => withChannel(vhost, async (channel) => {
+  const messages = [];
+  const { messageCount } = await channel.checkQueue(queue);
+  await channel.consume(queue, (message) => messages.push(message), { noAck: true });
+  await until(`${messageCount} messages of ${queue}`, () => messages.length >= messageCount, { limit: 60000 });
+  return messages;
+});

@@ -25,6 +25,7 @@ export class Journal {
   hung = [];           // requests that had no answer within their time
   contradictions = []; // one request, two answers
   stale = [];          // reads that did not show what had been told before
+  strays = [];         // {id, what} of messages that can only end as dead letters
   echoes = 0;          // the same answer, delivered more than once over AMQP
   repeats = 0;
   #tallies = new Map();

@@ -22,6 +22,8 @@ export const FLEET = { gateway: 2, persistence: 2, 'context-builder': 2, inferen
 export const SLOTS = Object.values(FLEET).reduce((sum, n) => sum + n, 0);
 export const WORK_QUEUES = ['persistence', 'persistence.commit', 'persistence.read', 'context-builder', 'inference'];
 
+export const EVENTS = 'chaos.events'; // a queue that keeps all events
+
 // Short times, so that a run of minutes sees what else takes an hour. The delays of 30 s and 5 min become
 // shorter by a policy: the smaller of argument and policy counts.
 const DELAYS = { pattern: '\\.retry\\.(30s|5m)$', 'apply-to': 'queues', definition: { 'message-ttl': 3000 } };
@@ -83,13 +85,18 @@ class Slot {
     await this.process.kill();
   }
 
-  // SIGTERM; says what was wrong with its end.
+  // SIGTERM; says what was wrong with its end. One that has only just begun may not know the signal yet.
   async drain() {
     const p = this.process;
+    const young = p.adminPort === undefined;
     this.expected = true;
     try {
       await p.stop();
     } catch (error) {
+      if (young && p.ended?.signal === 'SIGTERM') {
+        p.killed = true;
+        return;
+      }
       this.world.died.push(`${this.name} (pid ${p.pid}) did not end well: ${error.message}`);
       if (!p.ended) await p.kill();
       p.killed = true;
@@ -103,22 +110,28 @@ export class World {
   died = [];      // processes that ended and nobody had told them to
   sanitized = []; // sanitizers' reports
   closing = false;
+  slots = [];
+  logs = fs.mkdtempSync(path.join(os.tmpdir(), 'chatfleet-chaos-'));
   #turn = Promise.resolve();
 
-  static async open() {
-    const world = new World();
-    world.logs = fs.mkdtempSync(path.join(os.tmpdir(), 'chatfleet-chaos-'));
-    world.model = await startModel();
-    world.house = await House.open('chaos', { database: true });
-    world.database = world.house.database;
-    await world.policy('chaos-delays', DELAYS);
-    await world.#openDoor();
-    world.slots = Object.entries(FLEET).flatMap(([kind, n]) =>
-      Array.from({ length: n }, (_, i) => new Slot(world, kind, i + 1)));
-    for (const slot of world.slots) slot.start();
-    await Promise.all(world.slots.map((slot) => slot.ready));
-    await world.house.answers(world);
-    return world;
+  async open() {
+    this.model = await startModel();
+    this.house = await House.open('chaos', { database: true });
+    this.database = this.house.database;
+    await this.policy('chaos-delays', DELAYS);
+    await this.#openDoor();
+    this.slots = Object.entries(FLEET).flatMap(([kind, n]) =>
+      Array.from({ length: n }, (_, i) => new Slot(this, kind, i + 1)));
+    for (const slot of this.slots) slot.start();
+    await Promise.all(this.slots.map((slot) => slot.ready));
+    await this.house.answers(this);
+    await this.#listen();
+  }
+
+  async #listen() {
+    const vhost = encodeURIComponent(this.house.vhost);
+    await management('PUT', `/queues/${vhost}/${EVENTS}`, { durable: true, arguments: { 'x-queue-type': 'quorum' } });
+    await management('POST', `/bindings/${vhost}/e/chat.events/q/${EVENTS}`, { routing_key: '#' });
   }
 
   // The socket that outlives each shim.
@@ -161,14 +174,16 @@ export class World {
     await Promise.all(this.slots.map((slot) => slot.process.ended ? undefined : slot.drain()));
   }
 
-  // With `keep`, the logs stay.
+  // Also one that was opened half. With `keep`, the logs stay.
   async close({ keep }) {
     await this.stopProcesses();
-    const ended = new Promise((resolve) => this.keeper.on('close', resolve));
-    this.keeper.kill('SIGTERM');
-    await ended;
-    await this.house.close();
-    await this.model.close();
+    if (this.keeper) {
+      const ended = new Promise((resolve) => this.keeper.on('close', resolve));
+      this.keeper.kill('SIGTERM');
+      await ended;
+    }
+    await this.house?.close();
+    await this.model?.close();
     if (!keep) fs.rmSync(this.logs, { recursive: true, force: true });
   }
 }
