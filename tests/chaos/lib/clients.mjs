@@ -70,7 +70,8 @@ class Client {
     const gives = this.random.chance(0.1) ? 0 : PATIENCE_MS; // some never come back
     for (const end = Date.now() + gives; ;) {
       write.attempts++;
-      const { outcome, body, text } = await this.#request(op, args, { key: write.key, id: write.id, how }, write);
+      const leaves = write.attempts === 1 && this.random.chance(0.07);
+      const { outcome, body, text } = await this.#request(op, args, { key: write.key, id: write.id, how, leaves }, write);
       write.outcome = outcome;
       if (outcome === 'open') write.open++;
       if (outcome === 'failed') write.failures++;

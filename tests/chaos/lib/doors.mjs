@@ -43,15 +43,15 @@ export class HttpDoor {
     this.agent = new http.Agent({ keepAlive: true, maxSockets: 4 });
   }
 
-  // `how`: plain, stream or async, of a turn.
-  async ask(person, operation, args, { key, how = 'plain' } = {}) {
+  // `how`: plain, stream or async, of a turn. Who `leaves` closes his stream as it begins.
+  async ask(person, operation, args, { key, how = 'plain', leaves = false } = {}) {
     const [method, path] = ROUTES[operation];
     const body = Object.fromEntries(Object.entries(args).filter(([name]) => !IN_PATH.includes(name)));
     const headers = {
       ...(key && { 'idempotency-key': key }),
       ...(how === 'async' && { prefer: 'respond-async' }),
     };
-    if (how === 'stream') return this.#stream(person, path(args), body, headers);
+    if (how === 'stream') return this.#stream(person, path(args), body, headers, leaves);
     let answer;
     try {
       answer = await person.http(this.port, method, path(args), method === 'GET' || method === 'DELETE' ? undefined : body,
@@ -62,15 +62,20 @@ export class HttpDoor {
     return { status: answer.status, body: answer.text ? answer.json : undefined };
   }
 
-  async #stream(person, path, body, more) {
+  async #stream(person, path, body, more, leaves) {
     let stream;
     try {
       stream = await Stream.open(this.port, `/api/chat${path}`, {
         body, agent: this.agent, limit: STREAM_MS,
         headers: { authorization: `Bearer ${person.token}`, accept: 'text/event-stream', ...more },
       });
+      if (leaves && stream.isStream) {
+        stream.leave();
+        throw new Lost('the client left');
+      }
       await stream.ended;
     } catch (error) {
+      if (error instanceof Lost) throw error;
       stream?.leave();
       throw new Lost(`${error.code ?? ''} ${error.message}`, { hung: /in vain/.test(error.message) });
     }
