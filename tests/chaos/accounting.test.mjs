@@ -27,12 +27,13 @@ describe('the accounting', () => {
     journal = new Journal();
     conversation = journal.write('conversation.create', { key: 'first', person: PERSON });
     conversation.ids = { conversation: uuid7() };
-    send = journal.write('message.send', { key: 'second', conversation: conversation.ids.conversation, person: PERSON });
+    const id = conversation.ids.conversation;
+    send = journal.write('message.send', { key: 'second', conversation: id, person: PERSON });
     Object.assign(send, { ids: { turn: uuid7(), question: uuid7(), answer: uuid7() }, answer: 'Yes.' });
     conversation.outcome = send.outcome = 'ok';
-    const id = conversation.ids.conversation;
-    await database.rows('INSERT INTO chat.conversations (id, tenant_id, user_id, title, next_seq) VALUES ($1, $2, $3, $4, 3)',
-                        [id, 'default', PERSON, conversation.text]);
+    await database.rows(
+      'INSERT INTO chat.conversations (id, tenant_id, user_id, title, next_seq) VALUES ($1, $2, $3, $4, 3)',
+      [id, 'default', PERSON, conversation.text]);
     await database.rows('INSERT INTO chat.idempotency_keys VALUES ($1, $2, $3, $4, $5, $5)',
                         ['default', PERSON, 'first', 'conversation.create', id]);
     await turn(send.ids, { text: send.text, key: 'second', seq: 1 });
@@ -41,16 +42,16 @@ describe('the accounting', () => {
   async function turn({ turn: id, question, answer }, { text, key, seq, state = 'completed' }) {
     const owner = ['default', PERSON, conversation.ids.conversation];
     await database.rows(
-      `INSERT INTO chat.turns (tenant_id, user_id, conversation_id, id, kind, state, question_id, answer_id, idempotency_key)
-       VALUES ($1, $2, $3, $4, 'send', $5, $6, $7, $8)`, [...owner, id, state, question, answer, key]);
-    const message = `INSERT INTO chat.messages (tenant_id, user_id, conversation_id, id, seq, sender_type, content, parent_message_id, turn_id)
-                     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)`;
+      `INSERT INTO chat.turns (tenant_id, user_id, conversation_id, id, kind, state, question_id, answer_id,
+         idempotency_key) VALUES ($1, $2, $3, $4, 'send', $5, $6, $7, $8)`, [...owner, id, state, question, answer, key]);
+    const message = `INSERT INTO chat.messages (tenant_id, user_id, conversation_id, id, seq, sender_type,
+                       content, parent_message_id, turn_id) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)`;
     await database.rows(message, [...owner, question, seq, 'user', text, null, id]);
     if (state !== 'completed') return;
     await database.rows(message, [...owner, answer, seq + 1, 'assistant', 'Yes.', question, id]);
     await database.rows(
-      'INSERT INTO chat.usage_tracking (tenant_id, user_id, conversation_id, id, message_id, model_used) VALUES ($1, $2, $3, $4, $5, $6)',
-      [...owner, id, answer, 'any']);
+      `INSERT INTO chat.usage_tracking (tenant_id, user_id, conversation_id, id, message_id, model_used)
+       VALUES ($1, $2, $3, $4, $5, $6)`, [...owner, id, answer, 'any']);
   }
 
   // The lines that do not add up.
@@ -103,7 +104,8 @@ describe('the accounting', () => {
   });
 
   it('does not mind a failed turn before the one that was answered', async () => {
-    await turn({ turn: uuid7(), question: uuid7(), answer: uuid7() }, { text: send.text, key: 'second', seq: 3, state: 'failed' });
+    const ids = { turn: uuid7(), question: uuid7(), answer: uuid7() };
+    await turn(ids, { text: send.text, key: 'second', seq: 3, state: 'failed' });
     await run('UPDATE chat.conversations SET next_seq = 4');
     assert.deepEqual(await wrong(), []);
   });
@@ -119,8 +121,9 @@ describe('the accounting', () => {
     await run('UPDATE chat.messages SET seq = 7 WHERE seq = 2');
     assert.deepEqual(await wrong(), ['1 conversations with a gap or a double in seq']);
     await run('UPDATE chat.messages SET seq = 2 WHERE seq = 7');
-    await run('INSERT INTO chat.usage_tracking (id, tenant_id, user_id, conversation_id, message_id, model_used) ' +
-              'SELECT gen_random_uuid(), tenant_id, user_id, conversation_id, message_id, model_used FROM chat.usage_tracking');
+    await run(`INSERT INTO chat.usage_tracking (id, tenant_id, user_id, conversation_id, message_id, model_used)
+               SELECT gen_random_uuid(), tenant_id, user_id, conversation_id, message_id, model_used
+               FROM chat.usage_tracking`);
     assert.deepEqual(await wrong(), ['1 answers or usage of turns that are not completed']);
     await run('DELETE FROM chat.usage_tracking');
     assert.deepEqual(await wrong(), ['1 completed turns without exactly one answer and one row of usage']);
@@ -140,7 +143,8 @@ describe('the accounting', () => {
   it('sees events that are missing, of nothing, or told under two ids', async () => {
     const right = [
       { type: 'chat.thread.created', of: conversation.ids.conversation, id: '1' },
-      { type: 'chat.message.created', of: send.ids.answer, id: '2' }, { type: 'chat.message.created', of: send.ids.answer, id: '2' },
+      { type: 'chat.message.created', of: send.ids.answer, id: '2' },
+      { type: 'chat.message.created', of: send.ids.answer, id: '2' },
     ];
     const counts = async (events) => {
       const book = new Book();
@@ -155,9 +159,11 @@ describe('the accounting', () => {
 
   it('knows what an answer means', () => {
     const answers = [
-      [200, {}, 'ok'], [202, {}, 'accepted'], [204, undefined, 'ok'], [400, {}, 'odd'], [500, {}, 'odd'], [501, {}, 'odd'],
+      [200, {}, 'ok'], [202, {}, 'accepted'], [204, undefined, 'ok'],
+      [400, {}, 'odd'], [500, {}, 'odd'], [501, {}, 'odd'],
       [409, { detail: 'the turn 1 is still under way' }, 'busy'], [409, { detail: 'is archived' }, 'odd'],
-      [503, { detail: 'the queue is full' }, 'refused'], [504, { detail: 'late; the outcome is open, and told at /x' }, 'open'],
+      [503, { detail: 'the queue is full' }, 'refused'],
+      [504, { detail: 'late; the outcome is open, and told at /x' }, 'open'],
       [502, { detail: 'the model failed', user_message_id: '1' }, 'failed'],
     ];
     for (const [status, body, outcome] of answers) assert.equal(judge(status, body), outcome, `${status}`);

@@ -34,7 +34,8 @@ function readOptions() {
     ({ values } = parseArgs({
       options: {
         minutes: { type: 'string', default: '5' }, seed: { type: 'string' }, settle: { type: 'string', default: '180' },
-        report: { type: 'string' }, check: { type: 'boolean' }, keep: { type: 'boolean' }, help: { type: 'boolean', short: 'h' },
+        report: { type: 'string' }, check: { type: 'boolean' }, keep: { type: 'boolean' },
+        help: { type: 'boolean', short: 'h' },
       },
     }));
   } catch (error) {
@@ -46,7 +47,8 @@ function readOptions() {
   }
   if (values.seed !== undefined && !/^[0-9A-Za-z_-]{1,64}$/.test(values.seed)) usage('--seed wants letters and digits');
   return {
-    ...values, minutes: number(values.minutes, '--minutes', 0.1, 1440), settle: number(values.settle, '--settle', 1, 3600),
+    ...values, minutes: number(values.minutes, '--minutes', 0.1, 1440),
+    settle: number(values.settle, '--settle', 1, 3600),
     seed: values.seed ?? String(Math.floor(Math.random() * 1e9)),
   };
 }

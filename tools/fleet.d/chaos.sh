@@ -26,6 +26,7 @@ TEXT
 cmd_chaos() {
     local run=$ROOT/tests/chaos/run.mjs
     STEPS=4
+    [[ -z ${CHATFLEET_BIN:-} ]] || STEPS=3
     state_open
     step "packages" packages_ensure test
     "$run" --check "$@" || exit # wrong usage is told before anything is built

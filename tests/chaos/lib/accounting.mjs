@@ -9,11 +9,11 @@ import { groupBy } from './group.mjs';
 import { EVENTS, WORK_QUEUES } from './world.mjs';
 
 const SHOWN = 8; // examples of what does not add up
-const TURNS = ['message.send', 'message.regenerate'];
 
 // Counts at the moment: {inQueues, unacked, dead, accepted, pending}.
 export async function pulse(world) {
-  const queues = await management('GET', `/queues/${encodeURIComponent(world.house.vhost)}?disable_stats=true&enable_queue_totals=true`);
+  const vhost = encodeURIComponent(world.house.vhost);
+  const queues = await management('GET', `/queues/${vhost}?disable_stats=true&enable_queue_totals=true`);
   const sum = (list, field) => list.reduce((n, queue) => n + (queue[field] ?? 0), 0);
   const dead = queues.filter(({ name }) => name.endsWith('.dlq'));
   const live = queues.filter(({ name }) => !name.endsWith('.dlq') && name !== EVENTS && !name.startsWith('amq.gen') &&
@@ -53,14 +53,15 @@ async function readDead(world) {
     for (const { properties, content } of await look(world.house.vhost, `${queue}.dlq`)) {
       const { headers, type, messageId } = properties;
       const death = headers['x-death']?.[0]?.reason;
-      const ours = headers['x-error'] && `${headers['x-error-kind']}: ${headers['x-error']}`;
+      const cause = headers['x-error'] ? `${headers['x-error-kind']}: ${headers['x-error']}`
+        : death && `by the broker: ${death}`;
       let turn = messageId;
       try {
         turn = JSON.parse(content.toString()).turn?.id ?? messageId;
       } catch {
         // No turn of ours.
       }
-      letters.push({ id: messageId, queue, operation: type, cause: ours ?? (death && `by the broker: ${death}`), turn });
+      letters.push({ id: messageId, queue, operation: type, cause, turn });
     }
   }
   return letters;
@@ -83,85 +84,121 @@ export class Book {
 
 const byKey = (rows, key) => new Map(rows.map((row) => [row[key], row]));
 
-// What clients were told, against the tables.
-export async function countWrites(book, journal, database) {
-  const conversations = await database.rows('SELECT id, title, status, user_id FROM chat.conversations');
-  const turns = await database.rows(
-    `SELECT t.id, t.state, t.kind, t.conversation_id, t.idempotency_key AS key, t.question_id, t.answer_id,
-       q.content AS question, a.content AS answer
-     FROM chat.turns t LEFT JOIN chat.messages q ON q.id = t.question_id LEFT JOIN chat.messages a ON a.id = t.answer_id`);
-  const of = (op) => journal.writes.filter((write) => op.includes(write.op));
-  const missing = [], doubled = [], unasked = [], undone = [];
+// What clients were told, against the tables: four lists of what is wrong.
+class Comparison {
+  missing = [];
+  doubled = [];
+  undone = []; // refused, and there all the same
+  unasked = [];
 
-  const created = of(['conversation.create']), firstTitles = byKey(created, 'text');
-  const conversationById = byKey(conversations, 'id');
-  const renamed = new Set(of(['conversation.update']).map(({ text }) => text));
-  const titled = groupBy(conversations, ({ title }) => title);
-  const keyed = new Map((await database.rows('SELECT key, message_id FROM chat.idempotency_keys')).map((r) => [r.key, r.message_id]));
-  for (const write of created) {
-    const rows = titled.get(write.text) ?? [];
-    const { conversation } = write.ids;
-    if (write.outcome === 'ok' && !conversationById.has(conversation)) missing.push(`conversation ${conversation} of ${write.text}`);
-    if (write.outcome === 'ok' && rows.some(({ id }) => id !== conversation)) doubled.push(`conversation ${write.text}: told ${conversation}, there is ${rows.map(({ id }) => id)}`);
-    if (rows.length > 1) doubled.push(`conversation ${write.text}: ${rows.map(({ id }) => id)}`);
-    if (write.key && conversation && keyed.get(write.key) !== conversation) missing.push(`the key of ${write.text}`);
-    if (write.outcome === 'refused' && !write.open && rows.length) undone.push(`conversation ${write.text} was refused, and is there`);
-  }
-  for (const { id, title } of conversations) {
-    if (!firstTitles.has(title) && !renamed.has(title)) unasked.push(`conversation ${id} "${title}"`);
+  constructor(journal) {
+    this.writes = journal.writes;
   }
 
-  const turnById = byKey(turns, 'id');
-  const byQuestion = groupBy(turns.filter(({ kind }) => kind === 'send'), ({ question }) => question);
-  const byIdempotency = groupBy(turns.filter(({ key }) => key), ({ key }) => key);
-  const told = new Set();
-  for (const write of of(TURNS)) {
-    const name = `${write.op} ${write.text} (${write.via}, ${write.outcome}, ${write.attempts} attempts, ${write.failures} failed)`;
-    const mine = [...(write.op === 'message.send' ? byQuestion.get(write.text) ?? [] : write.key ? byIdempotency.get(write.key) ?? []
-      : [write.id ?? write.ids.turn].map((id) => turnById.get(id)).filter(Boolean))];
-    for (const { id } of mine) told.add(id);
-    const done = mine.filter(({ state }) => state === 'completed');
-    if (done.length > 1) doubled.push(`${name}: turns ${done.map(({ id }) => id)} are completed`);
-    if (mine.filter(({ state }) => state !== 'failed').length > 1 && done.length < 2) doubled.push(`${name}: turns ${mine.map(({ id, state }) => `${id} ${state}`)}`);
-    const turn = turnById.get(write.ids.turn ?? done[0]?.id);
-    if (write.outcome === 'ok') {
-      if (turn?.state !== 'completed') missing.push(`${name}: turn ${write.ids.turn} is ${turn?.state}`);
-      else if (turn.answer !== write.answer || (write.ids.answer && turn.answer_id !== write.ids.answer)) missing.push(`${name}: the answer is another one: "${turn.answer}", told "${write.answer}"`);
-      else if (write.op === 'message.send' && turn.question !== write.text) missing.push(`${name}: the question`);
+  of(...ops) {
+    return this.writes.filter(({ op }) => ops.includes(op));
+  }
+
+  // Each title of a new conversation is in no other request.
+  conversations(rows, keys) {
+    const byId = byKey(rows, 'id'), byTitle = groupBy(rows, ({ title }) => title);
+    const created = this.of('conversation.create');
+    for (const { text, outcome, open, key, ids: { conversation } } of created) {
+      const found = byTitle.get(text) ?? [];
+      const ids = found.map(({ id }) => id);
+      if (outcome === 'ok' && !byId.has(conversation)) this.missing.push(`conversation ${conversation} "${text}"`);
+      if (found.length > 1 || (outcome === 'ok' && ids.some((id) => id !== conversation))) {
+        this.doubled.push(`conversation "${text}": told ${conversation}, there are ${ids}`);
+      }
+      if (key && conversation && keys.get(key)?.message_id !== conversation) this.missing.push(`the key of "${text}"`);
+      if (isRefused({ outcome, open }) && found.length) this.undone.push(`conversation "${text}"`);
     }
-    if (['accepted', 'failed'].includes(write.outcome) && mine.length === 0) missing.push(`${name}: no turn`);
-    if (write.outcome === 'refused' && !write.open && !write.failures && mine.length) undone.push(`${name}: refused, and there is turn ${mine.map(({ id, state }) => `${id} ${state}`)}`);
-  }
-  for (const { id, kind, question } of turns) {
-    // One that was begun anew without a key, and of which its client was not told the id.
-    if (!told.has(id) && kind === 'send') unasked.push(`turn ${id} of "${question}"`);
+    const known = new Set([...created, ...this.of('conversation.update')].map(({ text }) => text));
+    for (const { id, title } of rows) if (!known.has(title)) this.unasked.push(`conversation ${id} "${title}"`);
+    this.#titles(byId);
+    this.#deletions(byId);
   }
 
-  const last = new Map(); // conversation -> titles that it may have
-  for (const write of of(['conversation.create', 'conversation.update'])) {
-    const id = write.conversation ?? write.ids.conversation;
-    if (!id) continue;
-    const titles = last.get(id) ?? { may: new Set() };
-    if (write.outcome === 'ok') titles.is = write.text;
-    if (write.open || write.outcome !== 'ok') titles.may.add(write.text);
-    last.set(id, titles);
-  }
-  for (const [id, { is, may }] of last) {
-    const row = conversationById.get(id);
-    if (row && row.title !== is && !may.has(row.title)) missing.push(`conversation ${id} is called "${row.title}", told "${is}"`);
-  }
-  for (const write of of(['conversation.delete'])) {
-    const row = conversationById.get(write.conversation);
-    if (write.outcome === 'ok' && row?.status !== 'deleted') missing.push(`conversation ${write.conversation} was deleted`);
-    if (write.outcome === 'refused' && !write.open && row?.status === 'deleted') undone.push(`conversation ${write.conversation} was not to be deleted`);
+  // An update whose outcome was open may come after a later one: its title is right, too.
+  #titles(byId) {
+    const wanted = new Map();
+    for (const write of this.of('conversation.create', 'conversation.update')) {
+      const id = write.conversation ?? write.ids.conversation;
+      if (!id) continue;
+      const title = wanted.get(id) ?? { may: new Set() };
+      if (write.outcome === 'ok') title.told = write.text;
+      if (write.outcome !== 'ok' || write.open) title.may.add(write.text);
+      wanted.set(id, title);
+    }
+    for (const [id, { told, may }] of wanted) {
+      const is = byId.get(id)?.title ?? told;
+      if (is !== told && !may.has(is)) this.missing.push(`conversation ${id} is called "${is}", told "${told}"`);
+    }
   }
 
-  const accepted = journal.writes.filter(({ outcome }) => outcome === 'ok' || outcome === 'accepted').length;
-  const open = journal.writes.filter((write) => write.outcome === 'open').length;
-  book.line('accepted writes that are missing', missing, `of ${accepted} accepted`);
-  book.line('writes that are there twice', doubled, `of ${journal.writes.length}, ${open} with an open outcome among them, ${journal.repeats} requests repeated`);
-  book.line('writes that were refused and are there all the same', undone);
-  book.line('rows that nobody asked for', unasked, `${conversations.length} conversations, ${turns.length} turns`);
+  #deletions(byId) {
+    for (const { conversation, outcome, open } of this.of('conversation.delete')) {
+      const deleted = byId.get(conversation)?.status === 'deleted';
+      if (outcome === 'ok' && !deleted) this.missing.push(`the deletion of conversation ${conversation}`);
+      if (isRefused({ outcome, open }) && deleted) this.undone.push(`the deletion of conversation ${conversation}`);
+    }
+  }
+
+  // A question's text is in no other request; an answer given anew is known by its key or its turn's id.
+  turns(rows) {
+    const byId = byKey(rows, 'id');
+    const byQuestion = groupBy(rows.filter(({ kind }) => kind === 'send'), ({ question }) => question);
+    const byIdempotency = groupBy(rows.filter(({ key }) => key), ({ key }) => key);
+    for (const write of this.of('message.send', 'message.regenerate')) {
+      const found = (write.op === 'message.send' ? byQuestion.get(write.text)
+        : write.key ? byIdempotency.get(write.key) : [byId.get(write.id ?? write.ids.turn)]) ?? [];
+      this.#turn(write, found.filter(Boolean), byId);
+    }
+    const asked = new Set(this.of('message.send').map(({ text }) => text));
+    for (const [question, list] of byQuestion) {
+      if (!asked.has(question)) this.unasked.push(`turns ${list.map(({ id }) => id)} of "${question}"`);
+    }
+  }
+
+  // Turns that failed do not count: who asked was told, and could ask again.
+  #turn(write, found, byId) {
+    const { op, text, via, outcome, attempts, failures, ids, answer } = write;
+    const states = found.map(({ id, state }) => `${id} ${state}`).join(', ') || 'no turn';
+    const name = `${op} ${text} (${via}, ${outcome}, ${attempts} attempts, ${failures} failed): ${states}`;
+    const going = found.filter(({ state }) => state !== 'failed');
+    if (going.length > 1) this.doubled.push(name);
+    if (outcome === 'ok') {
+      const turn = byId.get(ids.turn ?? going[0]?.id);
+      const right = turn?.state === 'completed' && turn.answer === answer &&
+        (ids.answer ?? turn.answer_id) === turn.answer_id && (op !== 'message.send' || turn.question === text);
+      if (!right) this.missing.push(`${name}; told turn ${ids.turn}, answer "${answer}"; there is "${turn?.answer}"`);
+    }
+    if (['accepted', 'failed'].includes(outcome) && found.length === 0) this.missing.push(name);
+    if (isRefused(write) && !failures && found.length) this.undone.push(name);
+  }
+}
+
+// In all its attempts.
+const isRefused = ({ outcome, open }) => outcome === 'refused' && !open;
+
+export async function countWrites(book, journal, database) {
+  const conversations = await database.rows('SELECT id, title, status FROM chat.conversations');
+  const keys = await database.rows('SELECT key, message_id FROM chat.idempotency_keys');
+  const turns = await database.rows(
+    `SELECT t.id, t.state, t.kind, t.idempotency_key AS key, t.answer_id, q.content AS question, a.content AS answer
+     FROM chat.turns t LEFT JOIN chat.messages q ON q.id = t.question_id
+     LEFT JOIN chat.messages a ON a.id = t.answer_id`);
+  const { writes, repeats } = journal;
+  const is = new Comparison(journal);
+  is.conversations(conversations, byKey(keys, 'key'));
+  is.turns(turns);
+  const accepted = writes.filter(({ outcome }) => outcome === 'ok' || outcome === 'accepted').length;
+  const open = writes.filter(({ outcome }) => outcome === 'open').length;
+  book.line('accepted writes that are missing', is.missing, `of ${accepted} accepted`);
+  book.line('writes that are there twice', is.doubled,
+            `of ${writes.length}, ${open} with an open outcome among them; ${repeats} requests were repeated`);
+  book.line('writes that were refused and are there all the same', is.undone);
+  book.line('rows that nobody asked for', is.unasked, `${conversations.length} conversations, ${turns.length} turns`);
 }
 
 // The tables by themselves.
@@ -169,13 +206,16 @@ export async function countTables(book, database, letters) {
   const value = (sql) => database.value(`SELECT count(*)::int FROM ${sql}`);
   const list = async (sql) => (await database.rows(sql)).map((row) => Object.values(row).join(' '));
   book.line('conversations with a gap or a double in seq', await list(
-    `SELECT c.id, c.next_seq - 1 AS counted, count(m.seq) AS there, count(DISTINCT m.seq) AS different, max(m.seq) AS highest
+    `SELECT c.id, c.next_seq - 1 AS counted, count(m.seq) AS there, count(DISTINCT m.seq) AS different,
+       max(m.seq) AS highest
      FROM chat.conversations c LEFT JOIN chat.messages m ON m.conversation_id = c.id GROUP BY c.id
-     HAVING count(m.seq) <> c.next_seq - 1 OR count(DISTINCT m.seq) <> count(m.seq) OR coalesce(max(m.seq), 0) <> count(m.seq)`),
+     HAVING count(m.seq) <> c.next_seq - 1 OR count(DISTINCT m.seq) <> count(m.seq)
+       OR coalesce(max(m.seq), 0) <> count(m.seq)`),
   `${await value('chat.messages')} messages`);
   book.line('completed turns without exactly one answer and one row of usage', await list(
     `SELECT t.id FROM chat.turns t WHERE t.state = 'completed'
-     AND ((SELECT count(*) FROM chat.messages m WHERE m.turn_id = t.id AND m.sender_type = 'assistant' AND m.id = t.answer_id) <> 1
+     AND ((SELECT count(*) FROM chat.messages m
+           WHERE m.turn_id = t.id AND m.sender_type = 'assistant' AND m.id = t.answer_id) <> 1
        OR (SELECT count(*) FROM chat.usage_tracking u WHERE u.id = t.id AND u.message_id = t.answer_id) <> 1)`),
   `${await value('chat.turns WHERE state = \'completed\'')} completed`);
   book.line('answers or usage of turns that are not completed', await list(
@@ -199,7 +239,8 @@ export async function countEvents(book, database, events) {
      UNION ALL SELECT 'chat.thread.created ' || id FROM chat.conversations`);
   const names = new Set(happened.map(({ name }) => name));
   const again = events.length - told.size;
-  book.line('events that are missing', [...names].filter((name) => !told.has(name)), `${events.length} events, ${again} of them again`);
+  book.line('events that are missing', [...names].filter((name) => !told.has(name)),
+            `${events.length} events, ${again} of them again`);
   book.line('events of nothing, or under two ids', [...told].filter(([name, list]) =>
     !names.has(name) || new Set(list.map(({ id }) => id)).size > 1).map(([name]) => name));
 }
@@ -223,16 +264,20 @@ export async function account(world, journal, attack, settled) {
 
   book.line('answers that no fault explains', journal.odd, `${journal.requests} requests`);
   book.line('requests without an answer within their time', journal.hung);
-  book.line('requests that were answered in two ways', journal.contradictions, `${journal.echoes} answers came again, the same`);
+  book.line('requests that were answered in two ways', journal.contradictions,
+            `${journal.echoes} answers came again, the same`);
   book.line('reads that did not show what had been told before', journal.stale);
 
-  const standing = settled?.live?.filter(({ messages }) => messages > 0).map(({ name, messages }) => `${name}: ${messages}`);
+  const standing = settled?.live.filter(({ messages }) => messages > 0)
+    .map(({ name, messages }) => `${name}: ${messages}`);
   book.line('messages left in work and retry queues', standing ?? ['not known: the fleet did not settle'],
             settled && `${settled.unacked} unacked`);
-  book.line('dead letters without a cause', letters.filter(({ cause }) => !cause).map(({ queue, operation }) => `${queue} ${operation}`),
+  book.line('dead letters without a cause',
+            letters.filter(({ cause }) => !cause).map(({ queue, operation }) => `${queue} ${operation}`),
             `${letters.length} dead letters`);
   const dead = new Set(letters.map(({ id }) => id));
-  book.line('messages of no use that disappeared', journal.strays.filter(({ id }) => !dead.has(id)).map(({ id, what }) => `${id}: ${what}`),
+  book.line('messages of no use that disappeared',
+            journal.strays.filter(({ id }) => !dead.has(id)).map(({ id, what }) => `${id}: ${what}`),
             `${journal.strays.length} sent`);
   book.line('calls that a shim still waits for', settled?.pending ?? 1);
   const unwell = [];
@@ -241,9 +286,11 @@ export async function account(world, journal, attack, settled) {
       .catch((error) => unwell.push(`${name}: ${error.message} ${error.cause ?? ''}`));
   }
   book.line('processes that are not well in the end', unwell, `${world.slots.length} run`);
-  book.line('faults that were not recovered from', attack.done.filter(({ recovered }) => recovered === undefined).map(({ name }) => name),
+  book.line('faults that were not recovered from',
+            attack.done.filter(({ recovered }) => recovered === undefined).map(({ name }) => name),
             `${attack.done.length} faults`);
-  book.line('faults that could not be made', attack.done.filter(({ error }) => error).map(({ name, error }) => `${name}: ${error}`));
+  book.line('faults that could not be made',
+            attack.done.filter(({ error }) => error).map(({ name, error }) => `${name}: ${error}`));
   const memory = world.slots.map(({ name, process, starts }) => ({ name, starts, pss: kilobytes(process.pid) }));
   return { book, letters, memory };
 }

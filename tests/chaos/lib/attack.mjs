@@ -55,9 +55,14 @@ export class Attack {
     record.ended = Date.now();
     record.recovered = await this.#recovery();
     this.active.delete(record);
-    const took = record.recovered === undefined ? 'not recovered' : `recovered in ${(record.recovered / 1000).toFixed(1)} s`;
-    this.say(`${fault.name} ${JSON.stringify(how)}: ${((record.ended - record.began) / 1000).toFixed(1)} s, ${took}` +
-             `${record.error ? `; ${record.error}` : ''}`);
+    this.#tell(record);
+  }
+
+  #tell({ name, how, began, ended, recovered, error }) {
+    const seconds = (ms) => `${(ms / 1000).toFixed(1)} s`;
+    this.say(`${name} ${JSON.stringify(how)}: ${seconds(ended - began)}, ` +
+             `${recovered === undefined ? 'not recovered' : `recovered in ${seconds(recovered)}`}` +
+             `${error ? `; ${error}` : ''}`);
   }
 
   // Milliseconds from now until a turn that begins from now on has its answer; undefined when none does.

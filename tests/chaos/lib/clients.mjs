@@ -22,7 +22,9 @@ const STEPS = [
 ];
 const WAYS = [[50, 'plain'], [30, 'stream'], [20, 'async']];
 // What the question itself asks of the model.
-const TAGS = [[75, ''], [12, ' [model:paced 15]'], [5, ' [model:slow 800]'], [5, ' [model:flaky 1]'], [3, ' [model:split]']];
+const TAGS = [
+  [75, ''], [12, ' [model:paced 15]'], [5, ' [model:slow 800]'], [5, ' [model:flaky 1]'], [3, ' [model:split]'],
+];
 
 class Client {
   conversations = []; // {id, title, answered: [{question, answer}]}
@@ -44,6 +46,7 @@ class Client {
   async #request(op, args, options, write) {
     const { journal, door } = this;
     const via = options.how === 'stream' || options.how === 'async' ? `${door.via} ${options.how}` : door.via;
+    const about = `${this.name} ${via} ${op} ${write?.text ?? ''}`;
     const started = Date.now();
     let answer, outcome;
     try {
@@ -51,12 +54,12 @@ class Client {
       outcome = judge(answer.status, answer.body);
       // Deleted by an attempt that was not answered.
       if (op === 'conversation.delete' && answer.status === 404 && write.open > 0) outcome = 'ok';
-      if (outcome === 'odd') journal.odd.push(`${this.name} ${via} ${op} ${write?.text ?? ''}: ${answer.status} ${JSON.stringify(answer.body)}`);
+      if (outcome === 'odd') journal.odd.push(`${about}: ${answer.status} ${JSON.stringify(answer.body)}`);
       if (answer.ends > 1) journal.contradictions.push(`${write.text}: a stream with ${answer.ends} ends`);
     } catch (error) {
       if (!('open' in error)) throw error;
       outcome = error.open ? 'open' : 'refused';
-      if (error.hung) journal.hung.push(`${this.name} ${via} ${op} ${write?.text ?? ''}: ${error.message}`);
+      if (error.hung) journal.hung.push(`${about}: ${error.message}`);
     }
     journal.note(via, op, outcome, Date.now() - started);
     return { outcome, body: answer?.body, text: answer?.text };
@@ -71,7 +74,8 @@ class Client {
     for (const end = Date.now() + gives; ;) {
       write.attempts++;
       const leaves = write.attempts === 1 && this.random.chance(0.07);
-      const { outcome, body, text } = await this.#request(op, args, { key: write.key, id: write.id, how, leaves }, write);
+      const options = { key: write.key, id: write.id, how, leaves };
+      const { outcome, body, text } = await this.#request(op, args, options, write);
       write.outcome = outcome;
       if (outcome === 'open') write.open++;
       if (outcome === 'failed') write.failures++;
@@ -108,7 +112,9 @@ class Client {
     if (!body) return;
     write.ids.conversation = body.id;
     this.conversations.push({ id: body.id, title: write.text, answered: [], size: 0 });
-    if (write.key && this.random.chance(0.1)) await this.#sameAgain(write, { title: write.text }, (b) => b.id === body.id);
+    if (write.key && this.random.chance(0.1)) {
+      await this.#sameAgain(write, { title: write.text }, ({ id }) => id === body.id);
+    }
   }
 
   // The key gives the first outcome again, over HTTP also at another shim.
@@ -154,7 +160,8 @@ class Client {
     if (!body) return;
     const answer = body.assistant_message ?? body.new_message;
     Object.assign(write.ids, {
-      turn: body.turn_id ?? write.ids.turn, answer: answer.id, question: body.user_message?.id ?? answer.parent_message_id,
+      turn: body.turn_id ?? write.ids.turn, answer: answer.id,
+      question: body.user_message?.id ?? answer.parent_message_id,
     });
     write.answer = answer.content;
     conversation.answered.push(write.ids);
@@ -233,22 +240,24 @@ class Client {
 const STRAY_MS = [300, 1500];
 const TOO_LARGE = Buffer.alloc(1100000, 'x'); // more than MAX_MESSAGE_BYTES
 const STRAYS = [
-  ['no JSON', 'conversation.create', Buffer.from('what is this?')],
-  ['wrong arguments', 'conversation.create', Buffer.from('{"title": 5}')],
-  ['a step of no turn', 'context.build', Buffer.from('{}')],
-  ['a step of no turn', 'inference.generate', Buffer.from('{"turn": "none"}')],
-  ['a step of no turn', 'message.commit', Buffer.from('{"answer": {}}')],
-  ['an unknown type', 'message.send', Buffer.from('{}'), 'no.such.thing'],
-  ['too large', 'message.send', TOO_LARGE],
+  [5, ['no JSON', 'conversation.create', Buffer.from('what is this?')]],
+  [5, ['wrong arguments', 'conversation.create', Buffer.from('{"title": 5}')]],
+  [5, ['a step of no turn', 'context.build', Buffer.from('{}')]],
+  [5, ['a step of no turn', 'inference.generate', Buffer.from('{"turn": "none"}')]],
+  [5, ['a step of no turn', 'message.commit', Buffer.from('{"answer": {}}')]],
+  [5, ['an unknown type', 'message.send', Buffer.from('{}'), 'no.such.thing']],
+  [1, ['too large', 'message.send', TOO_LARGE]],
 ];
 
 // Somebody who sends what nobody can use and wants no answer. It is not to disappear.
 class Stranger extends Client {
   async run() {
     while (!this.stopped()) {
-      const [what, operation, content, type = operation] = this.random.pick(STRAYS);
+      const [what, operation, content, type = operation] = this.random.weighted(STRAYS);
       const { headers, messageId: id } = this.person.envelope();
-      const properties = { headers, messageId: id, correlationId: id, type, contentType: 'application/json', persistent: true };
+      const properties = {
+        headers, messageId: id, correlationId: id, type, contentType: 'application/json', persistent: true,
+      };
       if (await this.door.put(operation, content, properties)) this.journal.strays.push({ id, what });
       await pause(this.random.between(...STRAY_MS));
     }
@@ -262,11 +271,13 @@ export class Clients {
 
   constructor(world, journal, seed) {
     const stopped = () => this.#stopped;
-    const client = (name, door, Kind = Client) => new Kind(name, { door, journal, random: new Random(seed, name), stopped });
+    const client = (name, door, Kind = Client) =>
+      new Kind(name, { door, journal, random: new Random(seed, name), stopped });
+    const amqp = () => new AmqpDoor(world.house.vhost, journal);
     this.all = [
       ...Array.from({ length: HTTP_CLIENTS }, (_, i) => client(`person ${i + 1}`, new HttpDoor(world.port))),
-      ...Array.from({ length: AMQP_CLIENTS }, (_, i) => client(`service ${i + 1}`, new AmqpDoor(world.house.vhost, journal))),
-      client('stranger', new AmqpDoor(world.house.vhost, journal), Stranger),
+      ...Array.from({ length: AMQP_CLIENTS }, (_, i) => client(`service ${i + 1}`, amqp())),
+      client('stranger', amqp(), Stranger),
     ];
     this.prober = client('probe', new HttpDoor(world.port));
     this.prober.door.agent.maxSockets = Infinity;

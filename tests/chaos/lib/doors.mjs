@@ -54,7 +54,8 @@ export class HttpDoor {
     if (how === 'stream') return this.#stream(person, path(args), body, headers, leaves);
     let answer;
     try {
-      answer = await person.http(this.port, method, path(args), method === 'GET' || method === 'DELETE' ? undefined : body,
+      const sent = method === 'POST' || method === 'PUT' ? body : undefined;
+      answer = await person.http(this.port, method, path(args), sent,
                                  { headers, agent: this.agent, limit: ANSWER_MS });
     } catch (error) {
       throw new Lost(`${error.code ?? ''} ${error.message}`, { hung: /no answer/.test(error.message) });
@@ -103,7 +104,8 @@ export class AmqpDoor {
   }
 
   async #open() {
-    const connection = await amqp.connect(brokerUrl(this.vhost), { clientProperties: { connection_name: 'chaos caller' } });
+    const connection = await amqp.connect(brokerUrl(this.vhost),
+                                          { clientProperties: { connection_name: 'chaos caller' } });
     connection.on('error', () => {});
     connection.on('close', () => {
       this.#session = undefined;
@@ -137,11 +139,12 @@ export class AmqpDoor {
     if (type === 'accepted' || type === 'delta') return;
     const before = this.#seen.get(correlationId);
     if (before === messageId) this.journal.echoes++;
-    else if (before) this.journal.contradictions.push(`${correlationId} was answered by ${before}, then by ${messageId}: ${content}`);
+    else if (before) this.journal.contradictions.push(`${correlationId}: ${before}, then ${messageId}: ${content}`);
     this.#seen.set(correlationId, messageId);
     if (this.#seen.size > SEEN_MAX) this.#seen.delete(this.#seen.keys().next().value);
     const text = content.toString();
-    this.#waiting.get(correlationId)?.resolve({ status: headers['x-status'], body: text ? JSON.parse(text) : undefined });
+    const body = text ? JSON.parse(text) : undefined;
+    this.#waiting.get(correlationId)?.resolve({ status: headers['x-status'], body });
   }
 
   // `id` of the message: the same one again is the same request.
@@ -173,7 +176,9 @@ export class AmqpDoor {
   async put(operation, content, properties) {
     try {
       const { channel } = await this.#connected();
-      return await new Promise((resolve) => channel.publish('chat.rpc', operation, content, properties, (e) => resolve(!e)));
+      return await new Promise((resolve) => {
+        channel.publish('chat.rpc', operation, content, properties, (error) => resolve(!error));
+      });
     } catch {
       return false;
     }

@@ -9,7 +9,8 @@ function quantile(list, part) {
 }
 
 function table(head, rows) {
-  const all = [head, ...rows].map((row) => row.map((cell) => String(cell).replaceAll('|', '\\|').replaceAll('\n', ' ')));
+  const plain = (cell) => String(cell).replaceAll('|', '\\|').replaceAll('\n', ' ');
+  const all = [head, ...rows].map((row) => row.map(plain));
   const widths = head.map((_, i) => Math.max(3, ...all.map((row) => row[i].length)));
   const line = (row) => `| ${row.map((cell, i) => cell.padEnd(widths[i])).join(' | ')} |`;
   return [line(all[0]), `|${widths.map((n) => '-'.repeat(n + 2)).join('|')}|`, ...all.slice(1).map(line)].join('\n');
@@ -18,9 +19,11 @@ function table(head, rows) {
 function faults(attack) {
   const rows = [...groupBy(attack.done, ({ name }) => name)].sort(([a], [b]) => a.localeCompare(b))
     .map(([name, list]) => {
-      const times = list.map(({ recovered }) => recovered).filter((ms) => ms !== undefined);
-      const alone = list.filter(({ overlapped }) => !overlapped).map(({ recovered }) => recovered).filter((ms) => ms !== undefined);
-      return [name, list.length, seconds(quantile(times, 0.5)), seconds(quantile(times, 1)), alone.length, seconds(quantile(alone, 1))];
+      const well = list.filter(({ recovered }) => recovered !== undefined);
+      const times = well.map(({ recovered }) => recovered);
+      const alone = well.filter(({ overlapped }) => !overlapped).map(({ recovered }) => recovered);
+      return [name, list.length, seconds(quantile(times, 0.5)), seconds(quantile(times, 1)), alone.length,
+              seconds(quantile(alone, 1))];
     });
   return table(['fault', 'times', 'recovery, median s', 'longest s', 'met no other', 'longest of these s'], rows);
 }
@@ -33,22 +36,26 @@ function requests(journal) {
 }
 
 function deaths(letters) {
-  const rows = [...groupBy(letters, ({ queue, operation, cause }) => JSON.stringify([queue, operation, cause ?? 'none']))]
+  const kind = ({ queue, operation, cause }) => JSON.stringify([queue, operation, cause ?? 'none']);
+  const rows = [...groupBy(letters, kind)]
     .map(([key, list]) => [...JSON.parse(key), list.length]).sort((a, b) => b[3] - a[3]);
   return rows.length ? table(['queue', 'operation', 'cause', 'letters'], rows) : 'None.';
 }
 
 export function accountLines(book) {
-  return book.lines.map(({ text, count, about, examples, ok }) =>
-    [`- ${ok ? 'ok' : '**WRONG**'}: ${count} ${text}${about ? ` (${about})` : ''}`, ...examples.map((e) => `    - \`${e}\``)].join('\n')).join('\n');
+  return book.lines.flatMap(({ text, count, about, examples, ok }) => [
+    `- ${ok ? 'ok' : '**WRONG**'}: ${count} ${text}${about ? ` (${about})` : ''}`,
+    ...examples.map((example) => `    - \`${example}\``),
+  ]).join('\n');
 }
 
 export function makeReport({ options, lengthMs, attack, journal, book, letters, memory, clients, world }) {
   const turns = journal.writes.filter(({ op }) => op.startsWith('message.'));
   return `### Chaos: ${(lengthMs / 60000).toFixed(1)} minutes, seed ${options.seed}
 
-\`./fleet chaos --minutes ${options.minutes} --seed ${options.seed}\`: ${attack.done.length} faults, ${journal.requests} requests of ${clients.all.length} clients,
-${turns.length} turns; ${world.slots.length} processes, ${book.closes ? 'and **the accounting closes**' : '**and the accounting does not close**'}.
+\`./fleet chaos --minutes ${options.minutes} --seed ${options.seed}\`: ${attack.done.length} faults,
+${journal.requests} requests of ${clients.all.length} clients, ${turns.length} turns; ${world.slots.length} processes.
+**The accounting ${book.closes ? 'closes' : 'does not close'}.**
 
 #### Faults
 
@@ -74,6 +81,7 @@ ${deaths(letters)}
 
 #### Memory in the end
 
-${table(['process', 'starts', 'PSS MB'], memory.map(({ name, starts, pss }) => [name, starts, (pss / 1024).toFixed(1)]))}
+${table(['process', 'starts', 'PSS MB'],
+        memory.map(({ name, starts, pss }) => [name, starts, (pss / 1024).toFixed(1)]))}
 `;
 }
