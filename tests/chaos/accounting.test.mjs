@@ -43,7 +43,8 @@ describe('the accounting', () => {
     const owner = ['default', PERSON, conversation.ids.conversation];
     await database.rows(
       `INSERT INTO chat.turns (tenant_id, user_id, conversation_id, id, kind, state, question_id, answer_id,
-         idempotency_key) VALUES ($1, $2, $3, $4, 'send', $5, $6, $7, $8)`, [...owner, id, state, question, answer, key]);
+         idempotency_key) VALUES ($1, $2, $3, $4, 'send', $5, $6, $7, $8)`,
+      [...owner, id, state, question, answer, key]);
     const message = `INSERT INTO chat.messages (tenant_id, user_id, conversation_id, id, seq, sender_type,
                        content, parent_message_id, turn_id) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)`;
     await database.rows(message, [...owner, question, seq, 'user', text, null, id]);
