@@ -483,15 +483,27 @@ describe('turns', { concurrency: true }, () => {
                          [[question, undefined], [answerTo(question), undefined]]);
       });
 
+      const dead = []; // letters of all these turns
+
+      // A turn that failed, and how its step is replayed.
+      const fail = async (person, id, question) => {
+        const { turn_id: turnId } = assertProblem(await person.say(shim, id, question, { key: 'k' }), 502);
+        const letter = await until('its dead letter', async () => {
+          dead.push(...await caller.takeAll('inference.dlq'));
+          return dead.find((m) => JSON.parse(m.content).turn.id === turnId);
+        });
+        return {
+          turnId, replay: () => caller.call('inference.generate', letter.content, {
+            ...letter.properties, replyTo: caller.replyTo, correlationId: randomUUID(),
+          }),
+        };
+      };
+
       it('are completed when their dead letter is replayed', async () => {
         const { person, id } = await begin(caller);
         const question = ask('flaky 1 401');
-        const { turn_id: turnId } = assertProblem(await person.say(shim, id, question, { key: 'k' }), 502);
-        const dead = await until('its dead letter', async () => (await caller.takeAll('inference.dlq'))
-          .find((m) => JSON.parse(m.content).turn.id === turnId)); // those of the other tests are nobody's
-        for (let i = 0; i < 2; i++) {
-          await caller.send('inference.generate', dead.content, { ...dead.properties, replyTo: null });
-        }
+        const { turnId, replay } = await fail(person, id, question);
+        for (let i = 0; i < 2; i++) assert.equal((await replay()).status, 200);
         const { result, problem } = await stateIs(person, turnId, 'completed');
         assert.equal(problem, null);
         assert.equal(result.assistant_message.content, answerTo(question));
@@ -499,6 +511,32 @@ describe('turns', { concurrency: true }, () => {
         await person.send(caller, id, ask());
         assert.deepEqual((await contentsOf(database, id)).slice(0, 2), [question, answerTo(question)]);
         assert.equal(await database.value('SELECT count(*)::int FROM chat.usage_tracking WHERE id = $1', [turnId]), 1);
+      });
+
+      it('and are completed late have their idempotency key again', async () => {
+        const { person, id } = await begin(caller);
+        const question = ask('flaky 1 401');
+        const { turnId, replay } = await fail(person, id, question);
+        assert.equal((await replay()).status, 200);
+        const again = await person.say(shim, id, question, { key: 'k' });
+        assert.equal(again.status, 200);
+        assert.equal(again.json.turn_id ?? turnId, turnId);
+        assert.equal((await person.say(shim, id, 'something else', { key: 'k' })).status, 422);
+        assert.deepEqual(await contentsOf(database, id), [question, answerTo(question)]);
+      });
+
+      it('stay so when their key stands for a later request', async () => {
+        const { person, id } = await begin(caller);
+        const question = ask('flaky 1 401');
+        const { turnId, replay } = await fail(person, id, question);
+        const again = await person.say(shim, id, question, { key: 'k' });
+        assert.equal(again.status, 200);
+        assert.equal((await replay()).status, 502);
+        await stateIs(person, turnId, 'failed');
+        assert.deepEqual((await person.say(shim, id, question, { key: 'k' })).json.assistant_message,
+                         again.json.assistant_message);
+        assert.deepEqual(await contentsOf(database, id), [question, question, answerTo(question)]);
+        assert.equal(await countOf(database, 'usage_tracking', id), 1);
       });
     });
 

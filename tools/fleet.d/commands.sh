@@ -16,6 +16,7 @@ Usage: ./fleet COMMAND [ARGUMENTS]
   chat TEXT             send a message and print the answer while it comes
   test [PATTERN]        build with sanitizers and run all tests against private servers
   bench [NAME]          measure, side by side with bare AMQP and PostgreSQL
+  chaos [OPTIONS]       faults at random under traffic, against private servers, and an accounting
   broker start|stop|restart|ctl
                         the private RabbitMQ
   database start|stop|restart|psql

@@ -26,10 +26,14 @@ cmd_test() {
     export CHATFLEET_BIN=$ROOT/build/asan
     step "RabbitMQ and PostgreSQL" servers_start
     echo
-    export ASAN_OPTIONS=${ASAN_OPTIONS:-detect_leaks=1:halt_on_error=1:abort_on_error=0}
-    export UBSAN_OPTIONS=${UBSAN_OPTIONS:-halt_on_error=1:print_stacktrace=1}
+    sanitizers_set
     ctest --test-dir "$ROOT/build/asan" --output-on-failure --no-tests=error \
         --parallel "$(nproc)" "${filter[@]}"
+}
+
+sanitizers_set() {
+    export ASAN_OPTIONS=${ASAN_OPTIONS:-detect_leaks=1:halt_on_error=1:abort_on_error=0}
+    export UBSAN_OPTIONS=${UBSAN_OPTIONS:-halt_on_error=1:print_stacktrace=1}
 }
 
 help_bench() {

@@ -1,4 +1,5 @@
 /* The end of a turn: its answer is saved with what it cost, or it failed; and what became of it. */
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -18,7 +19,8 @@ struct ending {
     int free_model;
     json_int_t processing_ms, estimated_ms, prompt_tokens, completion_tokens, total_tokens;
     double cost;
-    int row; /* statement */
+    int row;          /* statement */
+    bool tried_again; /* to commit it although it failed */
     struct outcome outcome;
 };
 
@@ -61,26 +63,39 @@ static const char sql_lock[] =
 
 /* $1 turn, $2 conversation, $3 answer, $4 tenant, $5 user, $6 content, $7 metadata, $8 question,
  * $9 model, $10 prompt, $11 completion and $12 total tokens, $13 cost, $14 free, $15 ms, $16 epoch.
- * Of a turn that has its answer nothing is changed. One that failed may still be answered: by a
- * step that was replayed. An answer that was given anew meanwhile stays the chosen one. */
-static const char sql_commit[] =
-    "WITH t AS (UPDATE chat.turns SET state = 'completed', problem = NULL, epoch = $16::int, "
-    "finished_at = now() WHERE id = $1::uuid AND conversation_id = $2::uuid "
-    "AND state IN ('accepted', 'failed') "
-    "AND epoch <= $16::int RETURNING id, created_at), "
-    "c AS (UPDATE chat.conversations SET next_seq = next_seq + 1 "
-    "WHERE id = $2::uuid AND EXISTS (SELECT 1 FROM t) RETURNING next_seq - 1 AS seq), "
-    "u AS (INSERT INTO chat.usage_tracking (id, tenant_id, user_id, conversation_id, message_id, "
-    "model_used, prompt_tokens, completion_tokens, total_tokens, cost_credits, is_free_model, "
-    "processing_time_ms) SELECT $1::uuid, $4, $5::uuid, $2::uuid, $3::uuid, left($9::text, 100), "
-    "$10::int, $11::int, $12::int, $13::numeric, $14::boolean, $15::int FROM c) "
-    "INSERT INTO chat.messages AS m (id, tenant_id, user_id, conversation_id, seq, sender_type, "
-    "content, metadata, parent_message_id, turn_id, chosen) "
-    "SELECT $3::uuid, $4, $5::uuid, $2::uuid, c.seq, 'assistant', $6::text, $7::jsonb, $8::uuid, "
-    "$1::uuid, NOT EXISTS (SELECT 1 FROM chat.turns l WHERE l.conversation_id = $2::uuid "
-    "AND l.question_id = $8::uuid AND l.state = 'completed' "
-    "AND (l.created_at, l.id) > (t.created_at, t.id)) FROM c, t RETURNING m.seq, " ROW_MS(
-        "m.created_at");
+ * Of a turn that has its answer nothing is changed. An answer that was given anew meanwhile stays the
+ * chosen one. */
+#define COMMIT(before, condition)                                                                  \
+    "WITH " before "t AS (UPDATE chat.turns SET state = 'completed', problem = NULL, "             \
+    "epoch = $16::int, finished_at = now() WHERE id = $1::uuid AND conversation_id = $2::uuid "    \
+    "AND epoch <= $16::int AND " condition " RETURNING id, created_at), "                          \
+    "c AS (UPDATE chat.conversations SET next_seq = next_seq + 1 "                                 \
+    "WHERE id = $2::uuid AND EXISTS (SELECT 1 FROM t) RETURNING next_seq - 1 AS seq), "            \
+    "u AS (INSERT INTO chat.usage_tracking (id, tenant_id, user_id, conversation_id, message_id, " \
+    "model_used, prompt_tokens, completion_tokens, total_tokens, cost_credits, is_free_model, "    \
+    "processing_time_ms) SELECT $1::uuid, $4, $5::uuid, $2::uuid, $3::uuid, left($9::text, 100), " \
+    "$10::int, $11::int, $12::int, $13::numeric, $14::boolean, $15::int FROM c) "                  \
+    "INSERT INTO chat.messages AS m (id, tenant_id, user_id, conversation_id, seq, sender_type, "  \
+    "content, metadata, parent_message_id, turn_id, chosen) "                                      \
+    "SELECT $3::uuid, $4, $5::uuid, $2::uuid, c.seq, 'assistant', $6::text, $7::jsonb, $8::uuid, " \
+    "$1::uuid, NOT EXISTS (SELECT 1 FROM chat.turns l WHERE l.conversation_id = $2::uuid "         \
+    "AND l.question_id = $8::uuid AND l.state = 'completed' "                                      \
+    "AND (l.created_at, l.id) > (t.created_at, t.id)) FROM c, t RETURNING m.seq, " ROW_MS(         \
+        "m.created_at")
+static const char sql_commit[] = COMMIT("", "state = 'accepted'");
+/* One that failed may still be answered: by a step that was replayed, or by the second of two
+ * deliveries. Not if its idempotency key, free since then, stands for a later request: that one has an
+ * answer of its own. Else the key is taken back, so that a later request gets this answer. A turn
+ * without a hash is one of before there were any. */
+static const char sql_commit_failed[] = COMMIT(
+    "f AS (SELECT t.kind, t.idempotency_key AS key, t.payload_hash AS hash FROM chat.turns t "
+    "WHERE t.id = $1::uuid AND t.conversation_id = $2::uuid AND t.epoch <= $16::int "
+    "AND t.state = 'failed'), "
+    "k AS (INSERT INTO chat.idempotency_keys (tenant_id, user_id, key, operation, payload_hash, "
+    "message_id) SELECT $4, $5::uuid, f.key, 'message.' || f.kind, f.hash, $1::uuid FROM f "
+    "WHERE f.key IS NOT NULL AND f.hash IS NOT NULL ON CONFLICT DO NOTHING RETURNING 1), "
+    "go AS (SELECT 1 FROM f WHERE f.key IS NULL OR f.hash IS NULL UNION ALL SELECT 1 FROM k), ",
+    "state = 'failed' AND EXISTS (SELECT 1 FROM go)");
 
 /* Of several answers the one is chosen that was asked for last, whichever came last: an earlier turn may
  * be slow, or be replayed. $1 conversation, $2 question */
@@ -116,12 +131,20 @@ static void announce(struct job *job, const struct ending *x, json_t *cost)
                         "assistant", "parent_message_id", x->question_id, "usage", cost));
 }
 
+static void commit(struct job *job, struct ending *x, const char *sql);
+
 /* Whoever committed it may have gone before the event was out: it has the same id each time. */
-static void already_answered(struct job *job, const struct pg_segment *s, void *state)
+static void already_ended(struct job *job, const struct pg_segment *s, void *state)
 {
     struct ending *x = state;
+    const char *is = outcome_state(&x->outcome, s);
     json_t *result = outcome_result(&x->outcome, s);
 
+    if (!x->tried_again && is && strcmp(is, "failed") == 0) {
+        x->tried_again = true;
+        commit(job, x, sql_commit_failed);
+        return;
+    }
     if (result)
         announce(job, x, json_object_get(result, "usage"));
     json_decref(result);
@@ -133,7 +156,7 @@ static void answer_as_it_is(struct job *job, struct ending *x)
     struct transaction *t = transaction_new(job, x->conversation_id);
 
     outcome_add(&x->outcome, t, x->turn_id);
-    transaction_run(t, already_answered, x);
+    transaction_run(t, already_ended, x);
 }
 
 static void committed(struct job *job, const struct pg_segment *s, void *state)
@@ -167,7 +190,7 @@ static const char *number(struct job *job, json_int_t n)
     return arena_printf(job_arena(job), "%lld", (long long)n);
 }
 
-static void commit(struct job *job, struct ending *x)
+static void commit(struct job *job, struct ending *x, const char *sql)
 {
     const struct envelope *env = job_envelope(job);
     struct transaction *t = transaction_new(job, x->conversation_id);
@@ -180,7 +203,7 @@ static void commit(struct job *job, struct ending *x)
     json_decref(about);
     transaction_add(t, sql_lock, 1, (const char *const[]){x->conversation_id});
     x->row = transaction_add(
-        t, sql_commit, 16,
+        t, sql, 16,
         (const char *const[]){
             x->turn_id, x->conversation_id, x->answer_id, env->tenant_id, env->user_id, x->content,
             text, x->question_id, x->model, number(job, x->prompt_tokens),
@@ -201,7 +224,7 @@ void message_commit(struct job *job)
     if (unpack_turn(job, x, &e) || unpack_answer(x, &e))
         job_fail(job, &e);
     else
-        commit(job, x);
+        commit(job, x, sql_commit);
 }
 
 /* ---- fail ---- */

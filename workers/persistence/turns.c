@@ -38,28 +38,29 @@ static const char sql_lock[] =
     "go AS (SELECT 1 FROM ok WHERE " key "::text IS NULL UNION ALL SELECT 1 FROM k), "
 #define INSERT_TURN                                                                                \
     "INSERT INTO chat.turns (id, tenant_id, user_id, conversation_id, kind, question_id, "         \
-    "answer_id, idempotency_key) "
+    "answer_id, idempotency_key, payload_hash) "
 
 /* $1 conversation, $2 turn, $3 question, $4 answer, $5 tenant, $6 user, $7 content, $8 content type.
  * Changes nothing if the conversation is not active or the turn there already. */
-#define SEND(condition, free, go, parent, key)                                                     \
+#define SEND(condition, free, go, parent, key, hash)                                               \
     "WITH ok AS (SELECT 1 FROM chat.conversations c "                                              \
     "WHERE c.id = $1::uuid AND c.status = 'active' AND " TURN_IS_NEW condition "), " free          \
     "c AS (UPDATE chat.conversations SET next_seq = next_seq + 1, updated_at = now() "             \
     "WHERE id = $1::uuid AND EXISTS (SELECT 1 FROM " go ") RETURNING next_seq - 1 AS seq), "       \
     "t AS (" INSERT_TURN                                                                           \
-    "SELECT $2::uuid, $5, $6::uuid, $1::uuid, 'send', $3::uuid, $4::uuid, " key " FROM c) "        \
+    "SELECT $2::uuid, $5, $6::uuid, $1::uuid, 'send', $3::uuid, $4::uuid, " key ", " hash          \
+    " FROM c) "                                                                                    \
     "INSERT INTO chat.messages AS m (id, tenant_id, user_id, conversation_id, seq, sender_type, "  \
     "sender_id, content, content_type, parent_message_id, turn_id) "                               \
     "SELECT $3::uuid, $5, $6::uuid, $1::uuid, c.seq, 'user', $6::uuid, $7::text, "                 \
     "$8::text, " parent ", $2::uuid FROM c RETURNING m.seq, " ROW_MS("m.created_at")
-static const char sql_send[] = SEND("", "", "ok", "NULL", "NULL");
+static const char sql_send[] = SEND("", "", "ok", "NULL", "NULL", "NULL::uuid");
 /* $9 parent, $10 key, $11 operation, $12 hash. Nor if the key is taken or the parent elsewhere. What is
  * not asked for would still be set up, and its tables locked: so there are two. */
 static const char sql_send_with[] =
     SEND(" AND ($9::uuid IS NULL OR EXISTS (SELECT 1 FROM chat.messages p WHERE p.id = $9::uuid "
          "AND p.conversation_id = $1::uuid))",
-         KEY_IS_FREE("$10", "$11", "$12"), "go", "$9::uuid", "$10::text");
+         KEY_IS_FREE("$10", "$11", "$12"), "go", "$9::uuid", "$10::text", "$12::uuid");
 
 /* $1 conversation, $2 turn, $3 the message to be answered anew, $4 answer, $5 tenant, $6 user, $7 key,
  * $8 operation, $9 hash. The answer's seq comes with its commit. */
@@ -74,7 +75,7 @@ static const char sql_regenerate[] =
               "WHERE id = $1::uuid AND EXISTS (SELECT 1 FROM go) RETURNING 1) " INSERT_TURN
               "SELECT $2::uuid, $5, $6::uuid, $1::uuid, 'regenerate', target.question_id, "
               "$4::uuid, "
-              "$7::text FROM c, target";
+              "$7::text, $9::uuid FROM c, target";
 
 static const char sql_key[] = IDEMPOTENCY_SELECT;
 static const char sql_reference[] =
