@@ -61,7 +61,7 @@ async function readDead(world) {
       } catch {
         // No turn of ours.
       }
-      letters.push({ id: messageId, queue, operation: type, cause, turn });
+      letters.push({ id: messageId, queue, operation: type, cause, turn, death, deaths: headers['x-death'] });
     }
   }
   return letters;
@@ -151,7 +151,7 @@ class Comparison {
     const byIdempotency = groupBy(rows.filter(({ key }) => key), ({ key }) => key);
     for (const write of this.of('message.send', 'message.regenerate')) {
       const found = (write.op === 'message.send' ? byQuestion.get(write.text)
-        : write.key ? byIdempotency.get(write.key) : [byId.get(write.id ?? write.ids.turn)]) ?? [];
+        : write.key ? byIdempotency.get(write.key) : [byId.get(write.id ?? write.ids.turn ?? write.failed)]) ?? [];
       this.#turn(write, found.filter(Boolean), byId);
     }
     const asked = new Set(this.of('message.send').map(({ text }) => text));
@@ -275,6 +275,10 @@ export async function account(world, journal, attack, settled) {
   book.line('dead letters without a cause',
             letters.filter(({ cause }) => !cause).map(({ queue, operation }) => `${queue} ${operation}`),
             `${letters.length} dead letters`);
+  // None of them crashes a worker.
+  book.line('messages that were delivered too often',
+            letters.filter(({ death }) => death === 'delivery_limit')
+              .map(({ id, operation, turn, deaths }) => `${operation} ${id} of turn ${turn}: ${JSON.stringify(deaths)}`));
   const dead = new Set(letters.map(({ id }) => id));
   book.line('messages of no use that disappeared',
             journal.strays.filter(({ id }) => !dead.has(id)).map(({ id, what }) => `${id}: ${what}`),

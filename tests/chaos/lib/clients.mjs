@@ -78,7 +78,10 @@ class Client {
       const { outcome, body, text } = await this.#request(op, args, options, write);
       write.outcome = outcome;
       if (outcome === 'open') write.open++;
-      if (outcome === 'failed') write.failures++;
+      if (outcome === 'failed') {
+        write.failures++;
+        write.failed = body.turn_id;
+      }
       if (outcome === 'ok' || outcome === 'accepted') {
         if (text !== undefined) this.#compare(write, text, body);
         return body;

@@ -93,6 +93,12 @@ export class HttpDoor {
   }
 }
 
+// By which one answer can be told from another.
+function outcomeOf(status, body) {
+  const made = body?.assistant_message ?? body?.new_message;
+  return `${status} ${made?.id ?? body?.turn_id ?? body?.id ?? ''} ${made?.content ?? ''}`;
+}
+
 export class AmqpDoor {
   via = 'AMQP';
   #session;
@@ -133,17 +139,19 @@ export class AmqpDoor {
     }
   }
 
-  // The fleet may deliver an answer twice, under the same id; never another one.
+  // The fleet may tell an outcome twice (by the last step, and by the first when that is delivered again);
+  // never two outcomes.
   #arrived({ properties, content }) {
-    const { correlationId, messageId, type, headers } = properties;
+    const { correlationId, type, headers } = properties;
     if (type === 'accepted' || type === 'delta') return;
-    const before = this.#seen.get(correlationId);
-    if (before === messageId) this.journal.echoes++;
-    else if (before) this.journal.contradictions.push(`${correlationId}: ${before}, then ${messageId}: ${content}`);
-    this.#seen.set(correlationId, messageId);
-    if (this.#seen.size > SEEN_MAX) this.#seen.delete(this.#seen.keys().next().value);
     const text = content.toString();
     const body = text ? JSON.parse(text) : undefined;
+    const outcome = outcomeOf(headers['x-status'], body);
+    const before = this.#seen.get(correlationId);
+    if (before === outcome) this.journal.echoes++;
+    else if (before) this.journal.contradictions.push(`${correlationId}: ${before}, then ${outcome}: ${text}`);
+    this.#seen.set(correlationId, outcome);
+    if (this.#seen.size > SEEN_MAX) this.#seen.delete(this.#seen.keys().next().value);
     this.#waiting.get(correlationId)?.resolve({ status: headers['x-status'], body });
   }
 

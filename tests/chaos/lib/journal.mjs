@@ -34,7 +34,7 @@ export class Journal {
   // A write that begins; `text` is in no other one. Whoever sends it fills in the rest:
   //   outcome   of the last attempt, as judge() says; undefined before
   //   open      attempts whose outcome is open
-  //   failures  turns of it that failed
+  //   failures  turns of it that failed, of which failed is the last one's id
   //   ids       {conversation, turn, question, answer} as told
   write(op, about) {
     const write = {
