@@ -164,9 +164,12 @@ describe('turns survive', () => {
     await r.assertRecovered();
   });
 
+  // A table is changed under traffic: the server may end that by a deadlock, and then nothing of it is done.
+  const change = (sql) => until('the table is changed', () => r.database.rows(sql));
+
   // An error of the database's, the first n times that this is saved: in a statement, or not before the commit.
   async function fails(text, n, sqlstate, timing) {
-    await r.database.rows(`
+    await change(`
       CREATE SEQUENCE IF NOT EXISTS public.failures;
       ALTER SEQUENCE public.failures RESTART;
       CREATE OR REPLACE FUNCTION public.fail() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
@@ -178,7 +181,7 @@ describe('turns survive', () => {
       END $$;
       CREATE CONSTRAINT TRIGGER fails AFTER INSERT ON chat.messages ${timing} FOR EACH ROW EXECUTE FUNCTION public.fail()`);
   }
-  const mended = () => r.database.rows('DROP TRIGGER fails ON chat.messages');
+  const mended = () => change('DROP TRIGGER fails ON chat.messages');
 
   for (const [what, timing] of [['a statement', 'NOT DEFERRABLE'], ['the commit', 'DEFERRABLE INITIALLY DEFERRED']]) {
     it(`a serialization failure of ${what}, at once, and one that lasts by a retry`, async () => {

@@ -14,7 +14,7 @@ export function plainEnvironment(extra) {
     if (process.env[name]) env[name] = process.env[name];
   }
   for (const name of Object.keys(process.env)) {
-    if (/^(A|UB|L|T)SAN_OPTIONS$/.test(name)) env[name] = process.env[name];
+    if (/^(A|UB|L|T)SAN_OPTIONS$/.test(name)) env[name] ??= process.env[name];
   }
   for (const name of Object.keys(env)) if (env[name] === undefined) delete env[name];
   return env;
