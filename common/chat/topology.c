@@ -165,10 +165,8 @@ static void plan_queue(struct plan *p, const struct work_queue *q)
     add_binding(p, dlq, EXCHANGE_DLX, q->name);
     if (q->reads) {
         s = add(p, STEP_QUEUE, q->name);
+        /* Those that expire are no dead letters: who asked has been told, and may ask again. */
         mq_table_put_string(p->arena, &s->arguments, "x-queue-type", "classic");
-        mq_table_put_string(p->arena, &s->arguments, "x-dead-letter-exchange",
-                            exchange_name(EXCHANGE_DLX));
-        mq_table_put_string(p->arena, &s->arguments, "x-dead-letter-routing-key", q->name);
     } else {
         s = add_queue(p, q->name);
         mq_table_put_int(p->arena, &s->arguments, "x-delivery-limit", WORK_DELIVERY_LIMIT);

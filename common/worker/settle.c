@@ -92,6 +92,13 @@ static void failed(struct job *job, const char *outcome, const struct err *e)
     job->outcome = outcome;
 }
 
+/* Only the broker can pass the input on to the dead letters; it does so with all but reads. */
+static void refuse(struct job *job, const struct err *e)
+{
+    job->refused = true;
+    failed(job, job->from->queue->reads ? "rejected" : "dead-lettered", e);
+}
+
 /* ---- outputs ---- */
 
 /* A message derived from the input has the same id however often the input is delivered. */
@@ -243,8 +250,7 @@ static void does_not_fit(struct output *o, const struct err *e)
         give_up_reply(o, "reason=\"too large\"");
         return;
     }
-    job->refused = true;
-    failed(job, "dead-lettered", e);
+    refuse(job, e);
     o->done = true;
 }
 
@@ -619,8 +625,7 @@ void settle_failure(struct job *job, const struct err *e, json_t *errors)
 
 void settle_refusal(struct job *job, const struct err *e)
 {
-    job->refused = true;
-    failed(job, "dead-lettered", e);
+    refuse(job, e);
     add_problem(job, e, NULL);
     publish_outputs(job);
 }

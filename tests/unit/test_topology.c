@@ -123,9 +123,12 @@ static void dead_letters_have_a_place_first(void)
         CU_ASSERT(dead >= 0);
         CU_ASSERT(bound > dead);
         CU_ASSERT(work > bound);
-        CU_ASSERT_TRUE(has(p, name, arena_printf(p->arena, "x-dead-letter-routing-key=%s", name)));
-        CU_ASSERT_TRUE(has(p, name, "x-dead-letter-exchange=chat.dlx"));
-        CU_ASSERT(work_queues[i].reads || has(p, name, "x-delivery-limit=20"));
+        if (!work_queues[i].reads) {
+            CU_ASSERT_TRUE(
+                has(p, name, arena_printf(p->arena, "x-dead-letter-routing-key=%s", name)));
+            CU_ASSERT_TRUE(has(p, name, "x-dead-letter-exchange=chat.dlx"));
+            CU_ASSERT(has(p, name, "x-delivery-limit=20"));
+        }
         /* Dead letters stay: they expire nowhere, overflow nowhere and go nowhere else. */
         CU_ASSERT_TRUE(has(p, dlq, "durable"));
         CU_ASSERT_TRUE(has(p, dlq, "x-queue-type=quorum"));
@@ -187,7 +190,7 @@ static void reads_are_light(void)
     struct plan *p = plan_of(NULL);
 
     CU_ASSERT_TRUE(has(p, "persistence.read", "x-queue-type=classic"));
-    CU_ASSERT_TRUE(has(p, "persistence.read", "x-dead-letter-exchange=chat.dlx"));
+    CU_ASSERT_FALSE(has(p, "persistence.read", "x-dead-letter-exchange"));
     CU_ASSERT(find(p, "queue", "persistence.read.retry.1s", NULL) < 0);
     plan_free(p);
 }

@@ -69,12 +69,11 @@ static uint64_t hash(const char *text)
 }
 
 /* Bitmaps: the bounds of a conversation's ids look selective to the planner, who does not know them
- * when it plans; it would gather all messages of the months between them. Whole tables: it keeps the plan
- * that it made when they were small. */
+ * when it plans; it would gather all messages of the months between them. */
 static const char sql_identity[] =
     "SELECT set_config('app.current_user_id', $1, true), "
     "set_config('app.current_tenant_id', $2, true), set_config('app.scope', $3, true), "
-    "set_config('enable_bitmapscan', 'off', true), set_config('enable_seqscan', 'off', true)";
+    "set_config('enable_bitmapscan', 'off', true)";
 
 struct transaction *transaction_new(struct job *job, const char *affinity)
 {
