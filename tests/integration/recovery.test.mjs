@@ -165,7 +165,10 @@ describe('turns survive', () => {
   });
 
   // A table is changed under traffic: the server may end that by a deadlock, and then nothing of it is done.
-  const change = (sql) => until('the table is changed', () => r.database.rows(sql));
+  const change = (sql) => until('the table is changed', async () => {
+    await r.database.rows(sql);
+    return true;
+  });
 
   // An error of the database's, the first n times that this is saved: in a statement, or not before the commit.
   async function fails(text, n, sqlstate, timing) {

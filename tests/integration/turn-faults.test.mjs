@@ -75,7 +75,9 @@ describe('turns', { skip }, () => {
     const person = new Person();
     const { json: { id } } = await person.http(shim, 'POST', '/conversations', {});
     assert.equal((await person.say(shim, id, 'and now?')).status, 200);
-    assert.equal((await person.http(shim, 'GET', `/conversations/${id}`)).json.messages.length, 2);
+    const { status, text, json } = await person.http(shim, 'GET', `/conversations/${id}`);
+    assert.equal(status, 200, text);
+    assert.equal(json.messages.length, 2);
   }
 
   it('survive a restart of PostgreSQL, and no attempt is used up', async () => {
