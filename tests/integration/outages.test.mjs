@@ -76,8 +76,10 @@ describe('turns survive', { skip }, () => {
   it('a broker without memory while all publish', async () => {
     await r.begin({ patience: 90000 });
     await fleet('broker', 'ctl', 'set_vm_memory_high_watermark', '0.0000001');
+    // Only who publishes is blocked, and each of these asks of the shim does.
+    await until('the shim is blocked', async () =>
+      (await request(r.shim.port, '/health')).status === 503 && r.shim.events('broker blocked').length > 0);
     await Promise.all([r.shim, r.persistence].map(unhealthy));
-    await r.shim.event('broker blocked');
     await fleet('broker', 'ctl', 'set_vm_memory_high_watermark', WATERMARK);
     await r.assertRecovered();
   });
