@@ -303,6 +303,7 @@ static void other_method(struct fake_conn *c, const struct wire_in *in)
     } rows[] = {
         {WIRE(20, 10), "channel.open", WIRE(20, 11), "t"},
         {WIRE(20, 21), "flow-ok", 0, ""},
+        {WIRE(20, 40), "channel.close", WIRE(20, 41), ""},
         {WIRE(20, 41), "channel.close-ok", 0, ""},
         {WIRE(40, 10), "exchange.declare", WIRE(40, 11), ""},
         {WIRE(50, 20), "bind", WIRE(50, 21), ""},
