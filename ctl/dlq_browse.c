@@ -10,10 +10,10 @@
 
 enum {
     TICK_MS = 300,
-    BACK_TICK_MS = 100, /* between two looks whether the letters are back, */
-    BACK_MS = 15000,    /* which are waited for so long */
-    FIRST_MS = 10000,   /* how long a busy broker may take for a consumer's first letter, */
-    NEXT_MS = 3000,     /* and for another, before those that are missing are somebody else's */
+    BACK_TICK_MS = 25, /* between two looks whether the letters are back, */
+    BACK_MS = 15000,   /* which are waited for so long */
+    FIRST_MS = 10000,  /* how long a busy broker may take for a consumer's first letter, */
+    NEXT_MS = 3000,    /* and for another, before those that are missing are somebody else's */
 };
 
 /* The letters of one DLQ that are here, unacked. */
