@@ -43,10 +43,13 @@ struct ctl_session {
     const char *late_text; /* what to say when the deadline comes, */
     int late_code;         /* and how to end */
     bool open, ended;
+    bool finished; /* the task is done, only tidying is left: a loss then is no failure */
     int exit_code;
 };
 int ctl_session_run(struct ctl_session *s); /* returns the exit code of ctl_session_end() */
 void ctl_session_end(struct ctl_session *s, int exit_code);
+/* A channel of the task is lost, and so is the session. For closed(); the session's own has it. */
+void ctl_session_lost(struct ctl_session *s, const struct err *why);
 /* From now on the task has so many ms; text (which stays the caller's) says what did not come. */
 void ctl_session_deadline(struct ctl_session *s, long ms, const char *text, int exit_code);
 

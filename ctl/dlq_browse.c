@@ -10,8 +10,18 @@
 
 enum {
     TICK_MS = 300,
-    FIRST_MS = 10000, /* how long a busy broker may take for a consumer's first letter, */
-    NEXT_MS = 3000,   /* and for another, before those that are missing are somebody else's */
+    BACK_TICK_MS = 25, /* between two looks whether the letters are back, */
+    BACK_MS = 15000,   /* which are waited for so long */
+    FIRST_MS = 10000,  /* how long a busy broker may take for a consumer's first letter, */
+    NEXT_MS = 3000,    /* and for another, before those that are missing are somebody else's */
+};
+
+/* The letters of one DLQ that are here, unacked. */
+struct lot {
+    char *dlq;
+    uint64_t first_tag; /* theirs are from here to the next lot's */
+    long held;          /* at the end: of these, how many are not back yet */
+    long wanted;        /* ready, for all to be back */
 };
 
 struct browse {
@@ -21,29 +31,35 @@ struct browse {
     void *arg;
     uint16_t window;
 
+    struct mq_channel *channel; /* consumes */
     struct mq_channel
         *probe; /* asks about queues; a missing one closes it, and there is a new one */
     bool probing, reopening;
     size_t next; /* of work_queues */
 
     const char *queue; /* the current one, */
-    char *dlq;         /* NULL: none */
+    const char *dlq;   /* NULL: none */
     long ready, seen;  /* of those that were there at the start */
     bool over;
     struct mq_consumer *consumer;
     bool cancelling;
     uint64_t first_tag, last_tag; /* of the consumer */
     long held;                    /* by this consumer: they use up its window */
-    bool quiet;                   /* nothing came since the last tick, */
-    int64_t came_us;              /* nor since then; monotonic */
-    bool any;                     /* something came to this consumer */
+    struct lot *lots;             /* of the queues so far */
+    size_t lots_count;
+    bool quiet;      /* nothing came since the last tick, */
+    int64_t came_us; /* nor since then; monotonic */
+    bool any;        /* something came to this consumer */
 
     long taken, matched;
     bool stopped, ended;
-    struct timer *tick, *finish;
+    bool closing, given_back; /* the channel is closed, and all is the broker's again */
+    size_t asked;             /* of lots, in this round */
+    struct timer *tick, *finish, *late;
 };
 
 static void proceed(struct browse *b);
+static void put_back(struct browse *b);
 
 /* ---- the end ---- */
 
@@ -108,6 +124,7 @@ static void delivered(void *arg, const struct mq_delivery *d)
     b->any = true;
     b->came_us = clock_monotonic_us();
     b->last_tag = d->tag;
+    b->lots[b->lots_count - 1].held++;
     if (!b->stopped && !b->over) {
         b->over = ++b->seen >= b->ready;
         letter_read(&letter, b->queue, d->message);
@@ -143,14 +160,24 @@ static void consume(struct browse *b)
     b->first_tag = b->last_tag + 1;
     b->quiet = b->any = false;
     b->came_us = clock_monotonic_us();
-    b->consumer = mq_consume(b->session->channel, b->dlq, b->window, &events, b, NULL);
+    b->consumer = mq_consume(b->channel, b->dlq, b->window, &events, b, NULL);
     timer_set(b->tick, TICK_MS);
+}
+
+void browse_remove(struct browse *b, uint64_t tag, unsigned epoch)
+{
+    size_t i = b->lots_count;
+
+    while (i > 1 && b->lots[i - 1].first_tag > tag)
+        i--;
+    b->lots[i - 1].held--;
+    mq_ack(b->channel, tag, epoch);
 }
 
 void browse_settle(struct browse *b, uint64_t tag, unsigned epoch, bool remove)
 {
     if (remove)
-        mq_ack(b->session->channel, tag, epoch);
+        browse_remove(b, tag, epoch);
     else if (tag >= b->first_tag)
         b->held++;
     b->taken--;
@@ -170,16 +197,20 @@ static void probe_opened(void *arg, struct mq_channel *ch)
 {
     struct browse *b = arg;
 
-    if (ch != b->probe) /* an earlier one, opened again */
-        return;
+    (void)ch;
     b->reopening = false;
-    proceed(b);
+    if (b->closing)
+        put_back(b);
+    else
+        proceed(b);
 }
 
 static void new_probe(struct browse *b)
 {
     static const struct mq_channel_events events = {probe_opened, NULL};
 
+    if (b->probe)
+        mq_channel_close(b->probe, NULL, NULL);
     b->reopening = true;
     b->probe = mq_channel_new(b->session->mq, MQ_CONFIRMS_NONE, &events, b);
 }
@@ -208,7 +239,8 @@ static void counted(void *arg, const struct mq_reply *reply, const struct err *e
 
 static void next_queue(struct browse *b)
 {
-    free(b->dlq);
+    struct lot *lot;
+
     b->dlq = NULL;
     while (b->next < work_queues_count && !filter_wants_queue(b->filter, work_queues[b->next].name))
         b->next++;
@@ -217,7 +249,9 @@ static void next_queue(struct browse *b)
         return;
     }
     b->queue = work_queues[b->next++].name;
-    b->dlq = mem_printf("%s.dlq", b->queue);
+    lot = &b->lots[b->lots_count++];
+    lot->first_tag = b->last_tag + 1;
+    b->dlq = lot->dlq = mem_printf("%s.dlq", b->queue);
     b->seen = b->ready = 0;
     b->over = false;
     b->probing = true;
@@ -231,7 +265,7 @@ static void proceed(struct browse *b)
         return;
     if (b->stopped)
         end(b);
-    else if (b->reopening || b->taken > b->window / 2)
+    else if (b->reopening || !mq_channel_is_open(b->channel) || b->taken > b->window / 2)
         return; /* called again when that has changed */
     else if (!b->dlq || b->over)
         next_queue(b);
@@ -268,6 +302,11 @@ static void tick(void *arg)
 {
     struct browse *b = arg;
 
+    if (b->closing) { /* another round */
+        b->asked = 0;
+        put_back(b);
+        return;
+    }
     if (b->ended || b->session->ended)
         return;
     if (b->quiet && b->consumer && !b->cancelling && !b->probing && !b->reopening) {
@@ -278,11 +317,117 @@ static void tick(void *arg)
     timer_set(b->tick, TICK_MS);
 }
 
+/* ---- the letters go back ---- */
+
+static long held(const struct browse *b)
+{
+    long total = 0;
+    size_t i;
+
+    for (i = 0; i < b->lots_count; i++)
+        total += b->lots[i].held;
+    return total;
+}
+
+static void late(void *arg)
+{
+    struct browse *b = arg;
+
+    if (b->session->ended)
+        return;
+    fprintf(stderr,
+            "chatfleet: the broker is still putting %ld letters back, or somebody else has them\n",
+            held(b));
+    ctl_session_end(b->session, b->session->exit_code);
+}
+
+static void given_back(void *arg, const struct mq_reply *reply, const struct err *e)
+{
+    struct browse *b = arg;
+
+    (void)reply;
+    if (e || b->session->ended) /* with e the session is lost, which ends it */
+        return;
+    b->given_back = true;
+    b->asked = 0;
+    put_back(b);
+}
+
+/* Before the channel is closed this tells what is to be waited for, and then how far it is. */
+static void counted_back(void *arg, const struct mq_reply *reply, const struct err *e)
+{
+    struct browse *b = arg;
+    struct lot *lot = &b->lots[b->asked++];
+
+    b->probing = false;
+    if (b->session->ended)
+        return;
+    if (e)
+        new_probe(b);
+    if (e && e->status == 404)
+        lot->held = 0; /* the queue is gone */
+    else if (!e && !b->given_back)
+        lot->wanted = (long)reply->messages + lot->held;
+    else if (!e)
+        lot->held = lot->wanted > (long)reply->messages ? lot->wanted - (long)reply->messages : 0;
+    put_back(b);
+}
+
+/* The next thing that is to be done: one queue after the other is asked about, in rounds. */
+static void put_back(struct browse *b)
+{
+    if (b->session->ended || b->probing || b->reopening)
+        return;
+    while (b->asked < b->lots_count && b->lots[b->asked].held == 0)
+        b->asked++;
+    if (b->asked < b->lots_count) {
+        b->probing = true;
+        mq_queue_declare(b->probe, b->lots[b->asked].dlq, true, false, NULL, counted_back, b);
+    } else if (!b->given_back && b->channel) {
+        mq_channel_close(b->channel, given_back, b);
+        b->channel = NULL;
+    } else if (b->given_back && held(b) == 0) {
+        ctl_session_end(b->session, b->session->exit_code);
+    } else if (b->given_back) {
+        timer_set(b->tick, BACK_TICK_MS);
+    }
+}
+
+void browse_close(struct browse *b, int exit_code)
+{
+    if (b->session->ended || b->closing)
+        return;
+    if (held(b) == 0) {
+        ctl_session_end(b->session, exit_code);
+        return;
+    }
+    b->session->finished = true;
+    b->session->exit_code = exit_code;
+    b->closing = true;
+    timer_set(b->late, BACK_MS);
+    put_back(b);
+}
+
 /* ---- life ---- */
+
+static void channel_opened(void *arg, struct mq_channel *ch)
+{
+    (void)ch;
+    proceed(arg);
+}
+
+static void channel_lost(void *arg, struct mq_channel *ch, const struct err *why)
+{
+    struct browse *b = arg;
+
+    (void)ch;
+    ctl_session_lost(b->session, why);
+}
 
 struct browse *browse_new(struct ctl_session *s, const struct filter *f, uint16_t window,
                           const struct browse_events *events, void *arg)
 {
+    static const struct mq_channel_events channel_events = {channel_opened, channel_lost};
     struct browse *b = mem_alloc(sizeof(*b));
 
     b->session = s;
@@ -292,6 +437,9 @@ struct browse *browse_new(struct ctl_session *s, const struct filter *f, uint16_
     b->window = window;
     b->tick = timer_new(s->loop, tick, b);
     b->finish = timer_new(s->loop, finish, b);
+    b->late = timer_new(s->loop, late, b);
+    b->lots = mem_alloc(work_queues_count * sizeof(*b->lots));
+    b->channel = mq_channel_new(s->mq, MQ_CONFIRMS_NONE, &channel_events, b);
     new_probe(b);
     return b;
 }
@@ -309,6 +457,9 @@ void browse_free(struct browse *b)
         return;
     timer_free(b->tick);
     timer_free(b->finish);
-    free(b->dlq);
+    timer_free(b->late);
+    while (b->lots_count)
+        free(b->lots[--b->lots_count].dlq);
+    free(b->lots);
     free(b);
 }

@@ -1,8 +1,8 @@
 /*
  * Reading dead letters without harming them: they are consumed with acks, and what is not to be
- * removed is held, unacked, until the connection ends and the broker puts it back where it was. Only
- * what was there at the start is read, so a letter that comes back is not met again. What another
- * tool holds at the same time is not seen.
+ * removed is held, unacked, until their channel is closed and the broker puts it back where it was.
+ * Only what was there at the start is read, so a letter that comes back is not met again. What
+ * another tool holds at the same time is not seen.
  */
 #ifndef CTL_DLQ_BROWSE_H
 #define CTL_DLQ_BROWSE_H
@@ -38,6 +38,12 @@ void browse_free(struct browse *b);
 
 /* A taken letter's end: acked, or held after all. */
 void browse_settle(struct browse *b, uint64_t tag, unsigned epoch, bool remove);
+/* One that was held is to go after all. */
+void browse_remove(struct browse *b, uint64_t tag, unsigned epoch);
 void browse_stop(struct browse *b); /* ended() follows */
+
+/* After ended(), when nothing is taken any more: end the session, as soon as the broker has put back
+ * what is held, so that a tool which is started next sees it. That takes seconds when it is much. */
+void browse_close(struct browse *b, int exit_code);
 
 #endif

@@ -43,7 +43,7 @@ struct drop {
 static void finish(struct drop *d)
 {
     if (d->under_way == 0 && !d->session.ended)
-        ctl_session_end(&d->session, d->uncertain ? EXIT_OPEN : EXIT_DONE);
+        browse_close(d->browse, d->uncertain ? EXIT_OPEN : EXIT_DONE);
 }
 
 static void drop_some(struct drop *d);
@@ -62,7 +62,7 @@ static void recorded(void *arg, const struct ledger_row *row, const struct err *
         return;
     }
     if (row->state == LEDGER_DROPPED || row->state == LEDGER_REPLAYED) {
-        mq_ack(d->session.channel, x->tag, x->epoch);
+        browse_remove(d->browse, x->tag, x->epoch);
         d->dropped++;
     } else { /* somebody may just be replaying it */
         d->uncertain++;
@@ -90,7 +90,7 @@ static void drop_some(struct drop *d)
 static void give_up(struct drop *d)
 {
     fputs("nothing was dropped\n", stderr);
-    ctl_session_end(&d->session, EXIT_REFUSED);
+    browse_close(d->browse, EXIT_REFUSED);
 }
 
 /* The loop goes on meanwhile, so that the broker hears from us. */

@@ -38,7 +38,7 @@ static void ended(void *arg)
 {
     struct export *x = arg;
 
-    ctl_session_end(&x->session, EXIT_DONE);
+    browse_close(x->browse, EXIT_DONE);
 }
 
 static void opened(struct ctl_session *s)

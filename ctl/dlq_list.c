@@ -29,7 +29,7 @@ static void ended(void *arg)
 {
     struct look *k = arg;
 
-    ctl_session_end(&k->session, EXIT_DONE);
+    browse_close(k->browse, EXIT_DONE);
 }
 
 static void opened(struct ctl_session *s)

@@ -92,7 +92,7 @@ static void ended(void *arg)
 {
     struct rehearsal *r = arg;
 
-    ctl_session_end(&r->session, EXIT_DONE);
+    browse_close(r->browse, EXIT_DONE);
 }
 
 static void opened(struct ctl_session *s)

@@ -73,11 +73,17 @@ struct replay {
     size_t batch;     /* of the canary */
     long batch_started, batch_ended;
     bool consuming, ledger_ready, browsed, stopping, broken, began;
+    bool over; /* only what stays has to go back */
 };
 
 static void pump(struct replay *r);
 
 /* ---- the end of a letter, and of all ---- */
+
+static bool was_interrupted(const struct replay *r)
+{
+    return r->stopping && r->report.stopped && strcmp(r->report.stopped, "interrupted") == 0;
+}
 
 static void stop(struct replay *r, const char *why)
 {
@@ -425,22 +431,32 @@ static void look_after(struct replay *r)
     }
 }
 
+/* What stays goes back; who interrupts does not wait for that. */
+static void finish(struct replay *r)
+{
+    r->over = true;
+    if (was_interrupted(r))
+        ctl_session_end(&r->session, EXIT_DONE);
+    else
+        browse_close(r->browse, EXIT_DONE);
+}
+
 static void pump(struct replay *r)
 {
-    if (r->session.ended)
+    if (r->session.ended || r->over)
         return;
     if (r->stopping)
         give_up_ready(r);
     begin_some(r);
     if (r->browsed && TAILQ_EMPTY(&r->ready) && TAILQ_EMPTY(&r->under_way))
-        ctl_session_end(&r->session, EXIT_DONE);
+        finish(r);
 }
 
 static void tick(void *arg)
 {
     struct replay *r = arg;
 
-    if (r->session.ended)
+    if (r->session.ended || r->over)
         return;
     timer_set(r->tick, TICK_MS);
     look_after(r);
@@ -578,7 +594,11 @@ static void interrupted(void *arg)
 {
     struct replay *r = arg;
 
-    if (r->stopping && r->report.stopped && strcmp(r->report.stopped, "interrupted") == 0) {
+    if (r->over) {
+        ctl_session_end(&r->session, EXIT_DONE);
+        return;
+    }
+    if (was_interrupted(r)) {
         ctl_session_end(&r->session, EXIT_OPEN); /* asked twice: not waiting for outcomes */
         return;
     }

@@ -41,16 +41,23 @@ static void opened(void *arg, struct mq_channel *ch)
     s->opened(s);
 }
 
-static void closed(void *arg, struct mq_channel *ch, const struct err *why)
+void ctl_session_lost(struct ctl_session *s, const struct err *why)
 {
-    struct ctl_session *s = arg;
-
-    (void)ch;
     if (s->ended)
         return;
+    if (s->finished) {
+        ctl_session_end(s, s->exit_code);
+        return;
+    }
     if (s->exit_code == EXIT_DONE) /* else the reason has been told */
         fprintf(stderr, "chatfleet: the broker ended the session: %s\n", why->text);
     ctl_session_end(s, s->exit_code ? s->exit_code : EXIT_UNAVAILABLE);
+}
+
+static void closed(void *arg, struct mq_channel *ch, const struct err *why)
+{
+    (void)ch;
+    ctl_session_lost(arg, why);
 }
 
 /* Not reached yet; a refused login or virtual host will not be better in a moment. */

@@ -458,8 +458,9 @@ static enum codec_kind plain_kind(amqp_method_number_t id)
         return CODEC_CLOSE_OK;
     case AMQP_CONNECTION_UNBLOCKED_METHOD:
         return CODEC_UNBLOCKED;
-    case AMQP_CHANNEL_OPEN_OK_METHOD:
     case AMQP_CHANNEL_CLOSE_OK_METHOD:
+        return CODEC_CHANNEL_CLOSE_OK;
+    case AMQP_CHANNEL_OPEN_OK_METHOD:
     case AMQP_EXCHANGE_DECLARE_OK_METHOD:
     case AMQP_QUEUE_BIND_OK_METHOD:
     case AMQP_QUEUE_DELETE_OK_METHOD:
@@ -724,6 +725,13 @@ int codec_put_channel_open(struct codec *c, struct buf *out, uint16_t channel)
     amqp_channel_open_t m = {0};
 
     return put_method(c, out, channel, AMQP_CHANNEL_OPEN_METHOD, &m);
+}
+
+int codec_put_channel_close(struct codec *c, struct buf *out, uint16_t channel, const char *why)
+{
+    amqp_channel_close_t m = {.reply_code = 200, .reply_text = bytes(why)};
+
+    return put_method(c, out, channel, AMQP_CHANNEL_CLOSE_METHOD, &m);
 }
 
 int codec_put_channel_close_ok(struct codec *c, struct buf *out, uint16_t channel)

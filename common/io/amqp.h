@@ -37,6 +37,7 @@ enum codec_kind {
     CODEC_BLOCKED,
     CODEC_UNBLOCKED,
     CODEC_CHANNEL_CLOSE,
+    CODEC_CHANNEL_CLOSE_OK,
     CODEC_CHANNEL_FLOW,
     CODEC_REPLY, /* any answer to a synchronous method of a channel */
     CODEC_CANCEL,
@@ -92,6 +93,7 @@ int codec_put_open(struct codec *c, struct buf *out, const char *vhost);
 int codec_put_close(struct codec *c, struct buf *out, const char *why);
 int codec_put_close_ok(struct codec *c, struct buf *out);
 int codec_put_channel_open(struct codec *c, struct buf *out, uint16_t channel);
+int codec_put_channel_close(struct codec *c, struct buf *out, uint16_t channel, const char *why);
 int codec_put_channel_close_ok(struct codec *c, struct buf *out, uint16_t channel);
 int codec_put_flow_ok(struct codec *c, struct buf *out, uint16_t channel, bool active);
 int codec_put_confirm_select(struct codec *c, struct buf *out, uint16_t channel);

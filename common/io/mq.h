@@ -90,6 +90,12 @@ struct mq_reply {
 };
 typedef void mq_reply_cb(void *arg, const struct mq_reply *r, const struct err *e);
 
+/* Close a channel in good order, and free it: its acks leave before, and the broker puts back what is
+ * unsettled. What was asked is still answered, and what was published has its outcome; deliveries
+ * do not come any more, nor is closed() called. done (may be NULL) is called once, from the loop; e
+ * is not NULL when the connection went before the broker's answer. ch is not to be used any more. */
+void mq_channel_close(struct mq_channel *ch, mq_reply_cb *done, void *arg);
+
 /* Each is sent at once, in order, and answered in order; cb may be NULL. On a channel that is not
  * open the answer is an error, from within the call. An error closes the channel (AMQP has it so),
  * so that those behind it fail too. */

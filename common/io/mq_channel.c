@@ -38,7 +38,12 @@ struct mq_consumer {
     char tag[16];
 };
 
-enum channel_state { CHANNEL_SHUT, CHANNEL_OPENING, CHANNEL_OPEN };
+enum channel_state {
+    CHANNEL_SHUT,
+    CHANNEL_OPENING,
+    CHANNEL_OPEN,
+    CHANNEL_CLOSING, /* by us; it is freed at the end */
+};
 
 /* What confirms cost is measured by a build that asks for none and takes all as said (tests/bench). */
 #ifdef CHATFLEET_NO_CONFIRMS
@@ -58,6 +63,9 @@ struct mq_channel {
     bool stopped; /* by channel.flow */
     unsigned epoch;
     struct timer *reopen;
+    struct timer *gone; /* ends a closing of which the broker need not hear; else NULL */
+    mq_reply_cb *closed;
+    void *closed_arg;
 
     struct request *requests, **requests_end;
     struct mq_consumer *consumers;
@@ -494,7 +502,7 @@ static void barrier_answered(void *arg, const struct mq_reply *reply, const stru
     if (e) /* the channel is gone, and tells its publishes so */
         return;
     settle_range(ch, ch->first, upto, MQ_CONFIRMED);
-    if (mq_unconfirmed(ch) > 0 && !ch->barrier)
+    if (mq_unconfirmed(ch) > 0 && !ch->barrier && mq_channel_is_open(ch))
         put_barrier(ch);
 }
 
@@ -542,8 +550,8 @@ static void opened(void *arg, const struct mq_reply *reply, const struct err *e)
     struct mq_channel *ch = arg;
 
     (void)reply;
-    if (e)
-        return; /* the loss of the channel is told elsewhere */
+    if (e || ch->state != CHANNEL_OPENING) /* the loss of the channel is told elsewhere */
+        return;
     ch->state = CHANNEL_OPEN;
     ch->epoch++;
     if (ch->confirms == MQ_CONFIRMS_EACH && !without_confirms) {
@@ -596,13 +604,29 @@ static void shut(struct mq_channel *ch, const struct err *why)
         ch->events.closed(ch->arg, ch, why);
 }
 
+static uint16_t free_number(const struct mq *m)
+{
+    const struct mq_channel *ch = m->channels;
+    uint16_t number = 1;
+
+    while (ch) {
+        if (ch->number != number) {
+            ch = ch->next;
+            continue;
+        }
+        number++;
+        ch = m->channels;
+    }
+    return number;
+}
+
 struct mq_channel *mq_channel_new(struct mq *m, enum mq_confirms confirms,
                                   const struct mq_channel_events *ev, void *arg)
 {
     struct mq_channel *ch = mem_alloc(sizeof(*ch));
 
     ch->mq = m;
-    ch->number = ++m->last_channel;
+    ch->number = free_number(m);
     ch->confirms = confirms;
     ch->events = *ev;
     ch->arg = arg;
@@ -633,12 +657,109 @@ void mq_channels_send_acks(struct mq *m)
             send_acks(ch);
 }
 
+/* What a channel has, but its place in the list. */
+static void free_channel(struct mq_channel *ch)
+{
+    while (ch->requests) {
+        struct request *r = ch->requests;
+
+        ch->requests = r->next;
+        free(r);
+    }
+    while (ch->consumers)
+        free_consumer(ch->consumers);
+    timer_free(ch->reopen);
+    timer_free(ch->ack_timer);
+    timer_free(ch->gone);
+    free(ch->pending);
+    free(ch->settled);
+    free(ch);
+}
+
+/* The end of one that we close. */
+static void finish_closing(struct mq_channel *ch, const struct err *why)
+{
+    mq_reply_cb *cb = ch->closed;
+    void *arg = ch->closed_arg;
+    struct mq_channel **p;
+
+    for (p = &ch->mq->channels; *p != ch; p = &(*p)->next)
+        ;
+    *p = ch->next;
+    free_channel(ch);
+    if (cb)
+        cb(arg, NULL, why);
+}
+
+static void gone(void *arg)
+{
+    finish_closing(arg, NULL);
+}
+
+void mq_channel_close(struct mq_channel *ch, mq_reply_cb *done, void *arg)
+{
+    struct mq *m = ch->mq;
+    bool broker_has_it = ch->state != CHANNEL_SHUT;
+
+    send_acks(ch);
+    timer_stop(ch->reopen);
+    ch->state = CHANNEL_CLOSING;
+    ch->events = (struct mq_channel_events){0};
+    ch->closed = done;
+    ch->closed_arg = arg;
+    if (!broker_has_it) {
+        ch->gone = timer_new(m->loop, gone, ch);
+        timer_set(ch->gone, 0);
+    } else if (m->state == MQ_UP) { /* else the end of the connection, under way, is its end too */
+        codec_put_channel_close(m->codec, &m->out, ch->number, "goodbye");
+        expect(ch, NULL, NULL);
+    }
+}
+
+/* Deliveries and the like were sent before the broker heard of it. */
+static int closing_input(struct mq_channel *ch, const struct codec_in *in, struct err *e)
+{
+    const struct mq_reply reply = {.messages = in->messages, .consumers = in->consumers};
+    struct err closed;
+
+    switch (in->kind) {
+    case CODEC_CHANNEL_CLOSE_OK:
+        err_set(&closed, ERR_RETRY, 503, "the channel was closed");
+        shut(ch, &closed);
+        finish_closing(ch, NULL);
+        return 0;
+    case CODEC_CHANNEL_CLOSE: /* it closes the channel too, and answers our close all the same */
+        codec_put_channel_close_ok(ch->mq->codec, &ch->mq->out, ch->number);
+        mq_flush_later(ch->mq);
+        return 0;
+    case CODEC_REPLY:
+        if (ch->requests)
+            answer(ch, &reply, NULL);
+        return 0;
+    case CODEC_ACK:
+    case CODEC_NACK:
+        return confirmed(ch, in, e);
+    case CODEC_RETURN:
+        came_back(ch, in);
+        return 0;
+    default:
+        return 0;
+    }
+}
+
 void mq_channels_down(struct mq *m, const struct err *why)
 {
-    struct mq_channel *ch;
+    struct mq_channel *ch, *next;
 
-    for (ch = m->channels; ch; ch = ch->next)
+    bool closing;
+
+    for (ch = m->channels; ch; ch = next) {
+        next = ch->next;
+        closing = ch->state == CHANNEL_CLOSING;
         shut(ch, why);
+        if (closing)
+            finish_closing(ch, why);
+    }
 }
 
 void mq_channels_free(struct mq *m)
@@ -647,20 +768,7 @@ void mq_channels_free(struct mq *m)
 
     while ((ch = m->channels)) {
         m->channels = ch->next;
-        ch->events.closed = NULL;
-        while (ch->requests) {
-            struct request *r = ch->requests;
-
-            ch->requests = r->next;
-            free(r);
-        }
-        while (ch->consumers)
-            free_consumer(ch->consumers);
-        timer_free(ch->reopen);
-        timer_free(ch->ack_timer);
-        free(ch->pending);
-        free(ch->settled);
-        free(ch);
+        free_channel(ch);
     }
 }
 
@@ -688,6 +796,8 @@ int mq_channel_input(struct mq *m, const struct codec_in *in, struct err *e)
     if (!ch || ch->state == CHANNEL_SHUT)
         return err_set(e, ERR_RETRY, 503, "the broker used channel %d, which is not open",
                        in->channel);
+    if (ch->state == CHANNEL_CLOSING)
+        return closing_input(ch, in, e);
     switch (in->kind) {
     case CODEC_REPLY:
         if (!ch->requests)

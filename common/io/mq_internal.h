@@ -46,7 +46,6 @@ struct mq {
     void *closed_arg;
 
     struct mq_channel *channels;
-    uint16_t last_channel;
 };
 
 /* The connection, for mq_channel.c. */

@@ -289,7 +289,7 @@ static void declare(struct fake_conn *c, const struct wire_in *in)
         c->closed_channel = in->channel;
         say(c, in->channel, WIRE(20, 40), "hshh", 404, "NOT_FOUND - no queue", 50, 10);
     } else {
-        say(c, in->channel, WIRE(50, 11), "sll", name, 3u, 2u);
+        say(c, in->channel, WIRE(50, 11), "sll", name, f->ready, 2u);
     }
 }
 
@@ -303,6 +303,7 @@ static void other_method(struct fake_conn *c, const struct wire_in *in)
     } rows[] = {
         {WIRE(20, 10), "channel.open", WIRE(20, 11), "t"},
         {WIRE(20, 21), "flow-ok", 0, ""},
+        {WIRE(20, 40), "channel.close", WIRE(20, 41), ""},
         {WIRE(20, 41), "channel.close-ok", 0, ""},
         {WIRE(40, 10), "exchange.declare", WIRE(40, 11), ""},
         {WIRE(50, 20), "bind", WIRE(50, 21), ""},
@@ -457,6 +458,7 @@ struct fake_broker *fake_broker_new(struct loop *l)
 
     f->loop = l;
     f->beats = true;
+    f->ready = 3;
     buf_init(&f->journal, JOURNAL_MAX);
     buf_init(&f->start_ok, JOURNAL_MAX);
     buf_puts(&f->journal, "");

@@ -53,6 +53,7 @@ struct fake_broker {
     bool withholds; /* the answers to basic.qos */
     bool no_plain;  /* offer another mechanism than PLAIN */
     int closes_404; /* close the channel on this many of the next queue.declare */
+    unsigned ready; /* messages that queue.declare tells */
 
     /* What happened. */
     unsigned connections;

@@ -108,6 +108,30 @@ describe('dead letters', () => {
       });
     }
 
+    it('leaves all to the one who looks next, also when it is much', async () => {
+      const MANY = 20000;
+      const queue = 'persistence.read'; // likewise
+      const { channel } = caller;
+      const look = async (...args) => {
+        const { code, json, stderr } = await letters.tool(['list', '--queue', queue, '--json', ...args]);
+        assert.equal(code, 0, stderr);
+        assert.equal(stderr, '');
+        return json[0].count;
+      };
+      try {
+        for (let i = 0; i < MANY; i++) channel.sendToQueue(`${queue}.dlq`, Buffer.from('{}'), { messageId: randomUUID() });
+        await letters.waits(queue, MANY);
+        for (let i = 0; i < 3; i++) {
+          assert.equal(await look(), MANY);
+          assert.equal(await letters.waiting(queue), MANY);
+        }
+        assert.equal(await look('--limit', '5'), 5); // and the others, which came along
+        assert.equal(await look(), MANY);
+      } finally {
+        await channel.purgeQueue(`${queue}.dlq`);
+      }
+    });
+
     it('changes nothing when the tool is killed in the middle', async () => {
       const { code } = await letters.tool(['list', '--queue', QUEUE], { env: { CHATFLEET_FAULT: 'browse.letter:7' } });
       assert.equal(code, 'SIGKILL');

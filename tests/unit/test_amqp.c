@@ -223,6 +223,7 @@ static void conversation(struct buf *out)
     wire_method(out, 2, WIRE(60, 30), "so", "c1", 1);
     wire_method(out, 1, WIRE(20, 20), "o", 0);
     wire_method(out, 1, WIRE(20, 40), "hshh", 404, "NOT_FOUND", 50, 10);
+    wire_method(out, 1, WIRE(20, 41), "");
     wire_method(out, 0, WIRE(10, 50), "hshh", 320, "CONNECTION_FORCED", 0, 0);
     wire_method(out, 0, WIRE(10, 51), "");
     arena_free(a);
@@ -404,7 +405,7 @@ static void every_split(void)
     for (line = whole.data; (line = memchr(line, '\n', (size_t)(whole.data + whole.len - line)));
          line++)
         lines++;
-    CU_ASSERT_EQUAL(lines, 20);
+    CU_ASSERT_EQUAL(lines, 21);
     for (at = 0; at <= stream.len; at++) {
         c = codec_new(MESSAGE_MAX);
         buf_clear(&shown);
@@ -459,6 +460,11 @@ static void what_each_method_means(void)
     CU_ASSERT_EQUAL(codec_next(c, b.data, b.len, &used, &in, &e), 0);
     CU_ASSERT_EQUAL(in.kind, CODEC_NACK);
     CU_ASSERT_FALSE(in.flag);
+    buf_clear(&b);
+    wire_method(&b, 2, WIRE(20, 41), "");
+    CU_ASSERT_EQUAL(codec_next(c, b.data, b.len, &used, &in, &e), 0);
+    CU_ASSERT_EQUAL(in.kind, CODEC_CHANNEL_CLOSE_OK); /* no answer like others: it is the last */
+    CU_ASSERT_EQUAL(in.channel, 2);
     buf_clear(&b);
     wire_method(&b, 2, WIRE(40, 31), ""); /* exchange.bind-ok, which we never asked for */
     CU_ASSERT_EQUAL(codec_next(c, b.data, b.len, &used, &in, &e), 0);
@@ -822,6 +828,16 @@ static void frames_out(void)
     }
     CU_ASSERT_EQUAL(at, out.len);
     CU_ASSERT_EQUAL(total, sizeof(body));
+    buf_clear(&out);
+    codec_put_channel_close(c, &out, 5, "bye");
+    CU_ASSERT_EQUAL(wire_next(out.data, out.len, &in), out.len);
+    CU_ASSERT(in.method == WIRE(20, 40) && in.channel == 5);
+    CU_ASSERT_EQUAL(in.n, 10);
+    CU_ASSERT_EQUAL(memcmp(in.args,
+                           "\0\xc8\x03"
+                           "bye\0\0\0\0",
+                           10),
+                    0);
 
     /* What does not fit is refused, and nothing of it stays. */
     buf_clear(&out);

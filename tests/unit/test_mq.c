@@ -1299,6 +1299,192 @@ static void closes_in_order(void)
     end();
 }
 
+/* A channel alone: its acks leave before, and what is still under way to it is not told. */
+static void a_channel_closes_in_order(void)
+{
+    struct answers asked = {0}, closed_well = {0};
+    struct sent s[2] = {{0}};
+    struct err e;
+
+    begin();
+    connect_to_fake();
+    w.a.consume = true;
+    w.a.prefetch = PREFETCH;
+    channel(&w.a, MQ_CONFIRMS_EACH);
+    channel(&w.b, MQ_CONFIRMS_NONE);
+    WAIT(mq_channel_is_open(w.b.ch) && fake_count(w.fake, "consume 1"));
+    deliver_up_to(1, 3);
+    publish_some(s, 2);
+    fake_ack(w.fake, 1, 1, false);
+    mq_ack(w.a.ch, 1, mq_channel_epoch(w.a.ch));
+    mq_queue_declare(w.a.ch, "q", true, false, NULL, answered, &asked);
+    mq_channel_close(w.a.ch, answered, &closed_well);
+    CU_ASSERT_FALSE(mq_channel_is_open(w.a.ch));
+    CU_ASSERT_EQUAL(publish(&w.a, "too late", false, &s[1], &e), -1);
+    fake_deliver(w.fake, 1, w.fake->consumer, 4, "on its way");
+    fake_say(w.fake, 1, WIRE(60, 30), "so", w.fake->consumer, 1);
+    CU_ASSERT_EQUAL(closed_well.done, 0); /* never from within the call */
+    WAIT(closed_well.done == 1);
+    CU_ASSERT_EQUAL(asked.done, 1);
+    CU_ASSERT_EQUAL(asked.messages, 3);
+    CU_ASSERT_EQUAL(s[0].outcome, MQ_CONFIRMED);
+    CU_ASSERT_EQUAL(s[1].outcome, MQ_LOST);
+    CU_ASSERT_EQUAL(calls(s, 2), 2);
+    CU_ASSERT_EQUAL(w.a.deliveries, 3);
+    CU_ASSERT_EQUAL(w.a.cancelled + w.a.closed + w.b.closed + w.down, 0);
+    fence(&w.b); /* nobody else is concerned */
+    CU_ASSERT_EQUAL(fake_count(w.fake, "ack 1 1 multiple\n"), 1);
+    CU_ASSERT_EQUAL(fake_count(w.fake, "channel.close 1\n"), 1);
+    CU_ASSERT_PTR_NOT_NULL(strstr(strstr(w.fake->journal.data, "ack 1 1"), "channel.close 1"));
+    channel(&w.a, MQ_CONFIRMS_EACH); /* its number may be used again */
+    WAIT(mq_channel_is_open(w.a.ch) && fake_count(w.fake, "consume 1") == 2);
+    CU_ASSERT_EQUAL(fake_count(w.fake, "channel.open 1"), 2);
+    deliver_up_to(1, 1);
+    check_it_works();
+    end();
+}
+
+/* The connection goes before the answer, with or without a new one. */
+static void a_channel_closes_while_the_connection_goes(void)
+{
+    struct answers asked = {0}, closed_badly = {0};
+
+    begin_consuming(PREFETCH);
+    channel(&w.b, MQ_CONFIRMS_NONE);
+    WAIT(mq_channel_is_open(w.b.ch));
+    deliver_up_to(1, 1);
+    w.fake->deaf = true;
+    mq_queue_declare(w.a.ch, "q", true, false, NULL, answered, &asked);
+    mq_channel_close(w.a.ch, answered, &closed_badly);
+    fake_drop(w.fake);
+    WAIT(w.down == 1);
+    CU_ASSERT_EQUAL(closed_badly.failed, 1);
+    CU_ASSERT_EQUAL(asked.failed, 1);
+    CU_ASSERT_EQUAL(w.a.closed, 0);
+    CU_ASSERT_EQUAL(w.b.closed, 1);
+    w.fake->deaf = false;
+    WAIT(mq_channel_is_open(w.b.ch));
+    CU_ASSERT_EQUAL(w.a.opened, 1); /* it does not come back */
+    CU_ASSERT_EQUAL(closed_badly.done + closed_badly.failed, 1);
+    end();
+
+    memset(&closed_badly, 0, sizeof(closed_badly));
+    begin_consuming(PREFETCH);
+    mq_channel_close(w.a.ch, answered, &closed_badly);
+    mq_close(w.mq, goodbye, NULL); /* both in good order */
+    WAIT(w.closed == 1);
+    CU_ASSERT_EQUAL(closed_badly.done + closed_badly.failed, 1);
+    CU_ASSERT_EQUAL(fake_count(w.fake, "channel.close 1\nconnection.close 200\n"), 1);
+    end();
+
+    memset(&closed_badly, 0, sizeof(closed_badly));
+    begin_consuming(PREFETCH);
+    mq_close(w.mq, goodbye, NULL);
+    mq_channel_close(w.a.ch, answered, &closed_badly);
+    WAIT(w.closed == 1);
+    CU_ASSERT_EQUAL(closed_badly.failed, 1);
+    CU_ASSERT_EQUAL(fake_count(w.fake, "channel.close"), 0);
+    end();
+}
+
+/* A broker that beats and does not answer is taken for dead. */
+static void a_channel_whose_close_nobody_answers(void)
+{
+    struct answers closed_badly = {0};
+
+    begin();
+    w.config.heartbeat = 1;
+    w.config.connect_timeout_ms = 200;
+    connect_to_fake();
+    channel(&w.a, MQ_CONFIRMS_NONE);
+    WAIT(mq_channel_is_open(w.a.ch));
+    w.fake->deaf = true;
+    mq_channel_close(w.a.ch, answered, &closed_badly);
+    WAIT(closed_badly.failed == 1);
+    CU_ASSERT_EQUAL(w.a.closed, 0);
+    end();
+}
+
+/* The broker closes it at the same moment, and answers ours too. */
+static void a_channel_closed_by_both(void)
+{
+    struct answers a = {0};
+
+    begin_open(MQ_CONFIRMS_EACH);
+    channel(&w.b, MQ_CONFIRMS_NONE);
+    WAIT(mq_channel_is_open(w.b.ch));
+    fake_say(w.fake, 1, WIRE(20, 40), "hshh", 406, "PRECONDITION_FAILED - timeout", 0, 0);
+    mq_channel_close(w.a.ch, answered, &a);
+    WAIT(a.done == 1);
+    fence(&w.b);
+    CU_ASSERT_EQUAL(fake_count(w.fake, "channel.close 1\n"), 1);
+    CU_ASSERT_EQUAL(fake_count(w.fake, "channel.close-ok 1\n"), 1);
+    CU_ASSERT_EQUAL(w.a.closed + w.down, 0);
+    CU_ASSERT_EQUAL(w.fake->bad, 0);
+    end();
+}
+
+/* Of one that is not open the broker hears nothing, and of one that is opening the end. */
+static void a_channel_closes_that_is_not_open(void)
+{
+    struct answers a = {0}, b = {0};
+
+    begin();
+    connect_to_fake();
+    channel(&w.a, MQ_CONFIRMS_EACH); /* there is no connection yet */
+    mq_channel_close(w.a.ch, answered, &a);
+    CU_ASSERT_EQUAL(a.done, 0);
+    WAIT(a.done == 1);
+    WAIT(mq_is_up(w.mq));
+    channel(&w.b, MQ_CONFIRMS_EACH); /* it has asked, and has no answer */
+    mq_channel_close(w.b.ch, answered, &b);
+    WAIT(b.done == 1);
+    CU_ASSERT_EQUAL(w.a.opened + w.b.opened, 0);
+    CU_ASSERT_EQUAL(fake_count(w.fake, "channel.open"), 1);
+    CU_ASSERT_EQUAL(fake_count(w.fake, "confirm.select"), 0);
+
+    memset(&a, 0, sizeof(a));
+    channel(&w.a, MQ_CONFIRMS_EACH);
+    WAIT(mq_channel_is_open(w.a.ch));
+    w.fake->closes_404 = 1;
+    mq_queue_declare(w.a.ch, "nowhere", true, false, NULL, NULL, NULL);
+    WAIT(w.a.closed == 1);
+    mq_channel_close(w.a.ch, answered, &a); /* before it opens again */
+    WAIT(a.done == 1);
+    channel(&w.b, MQ_CONFIRMS_EACH);
+    WAIT(mq_channel_is_open(w.b.ch));
+    fence(&w.b);
+    CU_ASSERT_EQUAL(w.a.opened, 1);
+    CU_ASSERT_EQUAL(w.down, 0);
+    end();
+}
+
+static void close_both(struct chan *c)
+{
+    (void)c;
+    mq_channel_close(w.a.ch, NULL, NULL);
+    mq_channel_close(w.b.ch, NULL, NULL);
+    w.a.on_closed = w.b.on_closed = NULL;
+}
+
+static void channels_may_be_closed_when_they_are_lost(void)
+{
+    struct chan *const first[] = {&w.a, &w.b};
+    int i;
+
+    for (i = 0; i < 2; i++) {
+        begin_open(MQ_CONFIRMS_EACH);
+        channel(&w.b, MQ_CONFIRMS_EACH);
+        WAIT(mq_channel_is_open(w.b.ch));
+        first[i]->on_closed = close_both;
+        fake_drop(w.fake);
+        WAIT(w.down == 1);
+        WAIT(mq_is_up(w.mq));
+        CU_ASSERT_EQUAL(w.a.opened + w.b.opened, 2);
+        end();
+    }
+}
+
 static void freed(void *arg)
 {
     (void)arg;
@@ -1396,6 +1582,7 @@ static void freeing_calls_nobody(void)
     CU_ASSERT_EQUAL(publish(&w.b, "m", false, &s, &e), 0);
     mq_queue_declare(w.a.ch, "q", true, false, NULL, answered, &a);
     mq_cancel(w.a.consumer, answered, &a);
+    mq_channel_close(w.b.ch, answered, &a);
     mq_close(w.mq, goodbye, NULL);
     mq_free(w.mq);
     w.mq = NULL;
@@ -1464,6 +1651,12 @@ int main(void)
         {"cancelled by us", cancelled_by_us},
         {"cancelled by both", cancelled_by_both},
         {"closes in order", closes_in_order},
+        {"a channel closes in order", a_channel_closes_in_order},
+        {"a channel closes while the connection goes", a_channel_closes_while_the_connection_goes},
+        {"a channel whose close nobody answers", a_channel_whose_close_nobody_answers},
+        {"a channel closed by both", a_channel_closed_by_both},
+        {"a channel closes that is not open", a_channel_closes_that_is_not_open},
+        {"channels may be closed when they are lost", channels_may_be_closed_when_they_are_lost},
         {"may be freed when closed", may_be_freed_when_closed},
         {"a close that nobody answers", a_close_that_nobody_answers},
         {"closes twice", closes_twice},
