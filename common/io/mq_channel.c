@@ -750,7 +750,6 @@ static int closing_input(struct mq_channel *ch, const struct codec_in *in, struc
 void mq_channels_down(struct mq *m, const struct err *why)
 {
     struct mq_channel *ch, *next;
-
     bool closing;
 
     for (ch = m->channels; ch; ch = next) {
