@@ -2,8 +2,11 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
+#include "common/base/mem.h"
 #include "ctl/dlq.h"
 #include "ctl/dlq_browse.h"
 #include "ctl/dlq_file.h"
@@ -62,22 +65,37 @@ static FILE *create(const char *path)
     return fd < 0 ? NULL : fdopen(fd, "w");
 }
 
+/* An earlier file stays what it was until this one is whole. */
+static int take_place(struct export *x, const char *part, const char *path, int code)
+{
+    int bad = fclose(x->file);
+
+    if (bad || code) {
+        unlink(part);
+        return bad;
+    }
+    return rename(part, path);
+}
+
 int dlq_export(const struct dlq_options *o, const char *path)
 {
     struct export x = {
         .session = {.opened = opened, .fini = fini, .message_max = BROWSE_MESSAGE_MAX}, .o = o};
-    bool to_file = strcmp(path, "-") != 0, bad;
+    char *part = strcmp(path, "-") != 0 ? mem_printf("%s.part", path) : NULL;
+    bool bad;
     int code;
 
-    x.file = to_file ? create(path) : stdout;
+    x.file = part ? create(part) : stdout;
     if (!x.file) {
-        fprintf(stderr, "chatfleet: %s: %s\n", path, strerror(errno));
+        fprintf(stderr, "chatfleet: %s: %s\n", part, strerror(errno));
+        free(part);
         return EXIT_REFUSED;
     }
     code = ctl_session_run(&x.session);
     bad = fflush(x.file) != 0 || ferror(x.file);
-    if (to_file)
-        bad = fclose(x.file) != 0 || bad;
+    if (part)
+        bad = take_place(&x, part, path, code) || bad;
+    free(part);
     if (bad) {
         fprintf(stderr, "chatfleet: %s: not all could be written\n", path);
         return EXIT_REFUSED;
