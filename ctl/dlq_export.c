@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "common/base/mem.h"
@@ -65,11 +66,23 @@ static FILE *create(const char *path)
     return fd < 0 ? NULL : fdopen(fd, "w");
 }
 
-/* An earlier file stays what it was until this one is whole. */
+/* Where it is written first, so that an earlier file stays what it was until this one is whole; NULL for
+ * what is no file: standard output, a device, a pipe. */
+static char *name_part(const char *path)
+{
+    struct stat st;
+
+    if (strcmp(path, "-") == 0 || (stat(path, &st) == 0 && !S_ISREG(st.st_mode)))
+        return NULL;
+    return mem_printf("%s.part", path);
+}
+
 static int take_place(struct export *x, const char *part, const char *path, int code)
 {
-    int bad = fclose(x->file);
+    int bad = x->file == stdout ? 0 : fclose(x->file);
 
+    if (!part)
+        return bad;
     if (bad || code) {
         unlink(part);
         return bad;
@@ -81,20 +94,19 @@ int dlq_export(const struct dlq_options *o, const char *path)
 {
     struct export x = {
         .session = {.opened = opened, .fini = fini, .message_max = BROWSE_MESSAGE_MAX}, .o = o};
-    char *part = strcmp(path, "-") != 0 ? mem_printf("%s.part", path) : NULL;
+    char *part = name_part(path);
     bool bad;
     int code;
 
-    x.file = part ? create(part) : stdout;
+    x.file = strcmp(path, "-") == 0 ? stdout : create(part ? part : path);
     if (!x.file) {
-        fprintf(stderr, "chatfleet: %s: %s\n", part, strerror(errno));
+        fprintf(stderr, "chatfleet: %s: %s\n", path, strerror(errno));
         free(part);
         return EXIT_REFUSED;
     }
     code = ctl_session_run(&x.session);
     bad = fflush(x.file) != 0 || ferror(x.file);
-    if (part)
-        bad = take_place(&x, part, path, code) || bad;
+    bad = take_place(&x, part, path, code) || bad;
     free(part);
     if (bad) {
         fprintf(stderr, "chatfleet: %s: not all could be written\n", path);
