@@ -41,33 +41,21 @@ static void write_all(int fd, const struct buf *b)
     }
 }
 
-static struct timespec from_now(long seconds, long ns)
-{
-    struct timespec t;
-
-    clock_gettime(CLOCK_REALTIME, &t);
-    t.tv_sec += seconds;
-    t.tv_nsec += ns;
-    if (t.tv_nsec >= 1000000000) {
-        t.tv_nsec -= 1000000000;
-        t.tv_sec++;
-    }
-    return t;
-}
-
-/* With the lock: wait for lines, then a little longer for those behind them. It looks by itself each
- * second, since glibc before 2.41 may lose a wake-up (its bug 25847), the last one too. */
+/* With the lock: wait for lines, then a little longer for those behind them. */
 static void gather(void)
 {
     struct timespec until;
 
     writer.idle = true;
-    while (writer.waiting.len == 0 && !writer.stopping) {
-        until = from_now(1, 0);
-        pthread_cond_timedwait(&writer.changed, &writer.lock, &until);
-    }
+    while (writer.waiting.len == 0 && !writer.stopping)
+        pthread_cond_wait(&writer.changed, &writer.lock);
     writer.idle = false;
-    until = from_now(0, GATHER_NS);
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_nsec += GATHER_NS;
+    if (until.tv_nsec >= 1000000000) {
+        until.tv_nsec -= 1000000000;
+        until.tv_sec++;
+    }
     while (!writer.stopping &&
            pthread_cond_timedwait(&writer.changed, &writer.lock, &until) != ETIMEDOUT)
         ;
