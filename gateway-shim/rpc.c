@@ -18,6 +18,7 @@ enum {
     SWEEP_MS = 50,             /* how late a deadline may be noticed */
     GRACE_MS = 1000,           /* how long calls wait for a lost broker to come back */
     WATCH_MS = 1000,           /* how often the queues' consumers are counted */
+    WATCH_SOON_MS = 100,       /* while one of them has none */
     REPLY_EXPIRES_MS = 600000, /* a reply queue that nobody consumes is deleted by the broker */
     REPLY_PREFETCH = 0,        /* no acks: a lost answer is noticed by its deadline */
     PIECES_TIMES = 10, /* how many time-outs a call may last while pieces of its answer come */
@@ -394,12 +395,27 @@ static void watch_next(struct rpc *rpc)
                      consumers_counted, rpc);
 }
 
-/* A round a second. A missing queue closes the channel, so that the next round goes on behind it. */
+/* Soon after a worker came its operations are to be served. Not so where a queue is missing: each look
+ * costs a channel then, and a line in the broker's log. */
+static int64_t next_round_ms(const struct rpc *rpc)
+{
+    bool waiting = false;
+    size_t i;
+
+    for (i = 0; i < rpc->watched_count; i++) {
+        if (!rpc->watched[i].known)
+            return WATCH_MS;
+        waiting |= rpc->watched[i].consumers == 0;
+    }
+    return waiting ? WATCH_SOON_MS : WATCH_MS;
+}
+
+/* Round after round. A missing queue closes the channel, so that the next one goes on behind it. */
 static void watch(void *arg)
 {
     struct rpc *rpc = arg;
 
-    timer_set(rpc->watch, WATCH_MS);
+    timer_set(rpc->watch, next_round_ms(rpc));
     if (rpc->counting) /* the broker is slow: one question at a time */
         return;
     if (rpc->watch_at == rpc->watched_count)
