@@ -267,7 +267,8 @@ describe('the whole fleet, under turns', () => {
     : house.start(name, modelSettings(model)).ready());
 
   it(`is replaced process by process, workers ${ROUNDS} times in a row: no error is seen, nothing is dead-lettered`, async () => {
-    const pools = await Promise.all(KINDS.map(async (name) => [await start(name), await start(name)]));
+    const pools = []; // one after the other: a shim that came before a worker finds it at its next look only
+    for (const name of KINDS) pools.push([await start(name), await start(name)]);
     await house.answers(pools[3][0]);
     talks = new Talks(socket, { people: 16 });
     await talks.more(50);
@@ -280,7 +281,7 @@ describe('the whole fleet, under turns', () => {
       }
     }
     await talks.end();
-    assert.equal(talks.repeated, 0, 'each request was answered at once');
+    assert.deepEqual(talks.repeated, [], 'each request was answered at once');
     await talks.assertKept(house.database);
     for (const queue of ['persistence', 'persistence.commit', 'persistence.read', 'context-builder', 'inference']) {
       assert.equal((await house.count(`${queue}.dlq`)).messageCount, 0, `dead letters of ${queue}`);

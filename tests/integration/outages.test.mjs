@@ -13,7 +13,7 @@ import { Recovery } from './lib/recovery.mjs';
 import { pause, until } from './lib/wait.mjs';
 
 const ROOT = path.resolve(path.dirname(fileURLToPath(import.meta.url)), '../..');
-const AWAY_MS = Number(process.env.OUTAGE_SECONDS ?? 8) * 1000;
+const AWAY_MS = Number(process.env.OUTAGE_SECONDS ?? 60) * 1000;
 const WATERMARK = '0.4';
 const skip = process.env.FLEET_HOME ? false : 'not run: FLEET_HOME is not set';
 
@@ -46,7 +46,7 @@ describe('turns survive', { skip }, () => {
     await pause(AWAY_MS);
     await fleet('broker', 'start');
     await r.assertRecovered();
-    assert.ok(r.talks.repeated > 0, 'it was met');
+    assert.ok(r.talks.repeated.length > 0, 'it was met');
     assert.deepEqual(r.processes.map((p) => p.pid), pids);
   });
 

@@ -164,65 +164,70 @@ describe('turns survive', () => {
     await r.assertRecovered();
   });
 
-  // A table is changed under traffic: the server may end that by a deadlock, and then nothing of it is done.
-  const change = (sql) => until('the table is changed', async () => {
-    await r.database.rows(sql);
-    return true;
-  });
-
-  // An error of the database's, the first n times that this is saved: in a statement, or not before the commit.
-  async function fails(text, n, sqlstate, timing) {
-    await change(`
+  // Errors of the database's, in a statement or not before the commit, for what `fails` names. To be called
+  // without traffic: the locks that this takes would end others' transactions, too.
+  async function failable(timing) {
+    await r.database.rows(`
       CREATE SEQUENCE IF NOT EXISTS public.failures;
-      ALTER SEQUENCE public.failures RESTART;
+      CREATE TABLE IF NOT EXISTS public.failing (content text PRIMARY KEY, times int, sqlstate text);
       CREATE OR REPLACE FUNCTION public.fail() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
+      DECLARE f public.failing;
       BEGIN
-        IF NEW.content = '${text}' AND nextval('public.failures') <= ${n} THEN
-          RAISE EXCEPTION 'told to fail' USING ERRCODE = '${sqlstate}';
+        SELECT * INTO f FROM public.failing WHERE content = NEW.content;
+        IF FOUND AND nextval('public.failures') <= f.times THEN
+          RAISE EXCEPTION 'told to fail' USING ERRCODE = f.sqlstate;
         END IF;
         RETURN NULL;
       END $$;
       DROP TRIGGER IF EXISTS fails ON chat.messages;
       CREATE CONSTRAINT TRIGGER fails AFTER INSERT ON chat.messages ${timing} FOR EACH ROW EXECUTE FUNCTION public.fail()`);
+    await r.begin();
   }
-  const mended = () => change('DROP TRIGGER fails ON chat.messages');
+
+  // This cannot be saved, the next n times.
+  const fails = (text, n, sqlstate) => r.database.rows(`
+    DELETE FROM public.failing;
+    SELECT setval('public.failures', 1, false);
+    INSERT INTO public.failing VALUES ('${text}', ${n}, '${sqlstate}')`);
+
+  async function assertMended() {
+    await r.assertRecovered();
+    await r.database.rows('DROP TRIGGER fails ON chat.messages');
+  }
 
   for (const [what, timing] of [['a statement', 'NOT DEFERRABLE'], ['the commit', 'DEFERRABLE INITIALLY DEFERRED']]) {
     it(`a serialization failure of ${what}, at once, and one that lasts by a retry`, async () => {
       const retried = await outcomes(r.persistence, 'retried');
-      await r.begin();
+      await failable(timing);
       const person = new Person();
       const { id } = await person.conversation(r.caller);
-      await fails('briefly', 2, '40001', timing);
+      await fails('briefly', 2, '40001');
       const brief = await person.say(r.shim, id, 'briefly');
-      await mended();
       assert.equal(brief.status, 200, brief.text);
       assert.equal(await outcomes(r.persistence, 'retried'), retried, 'no attempt is used up');
-      await fails('for long', 6, '40001', timing); // more than one attempt's, fewer than two attempts'
+      await fails('for long', 6, '40001'); // more than one attempt's, fewer than two attempts'
       const long = await person.say(r.shim, id, 'for long');
-      await mended();
       assert.equal(long.status, 200, long.text);
       assert.ok(await outcomes(r.persistence, 'retried') > retried);
       const { json } = await person.http(r.shim, 'GET', `/conversations/${id}`);
       assert.deepEqual(json.messages.map(({ seq, content }) => [seq, content]).filter(([seq]) => seq % 2),
                        [[1, 'briefly'], [3, 'for long']]);
-      await r.assertRecovered();
+      await assertMended();
     });
 
     it(`an error of ${what}, which ends that message alone`, async () => {
-      await r.begin();
+      await failable(timing);
       const person = new Person();
       const { id } = await person.conversation(r.caller);
-      await fails('never', 1000000, '23514', timing);
+      await fails('never', 1000000, '23514');
       const answer = await person.say(r.shim, id, 'never');
-      await mended();
       assertProblem(answer, 500);
       const dead = await r.caller.take('persistence.dlq');
       assert.match(dead.properties.headers['x-error'], /23514/);
       assert.equal(JSON.parse(dead.content).content, 'never');
       const { json } = await person.http(r.shim, 'GET', `/conversations/${id}`);
       assert.deepEqual(json.messages, []);
-      await r.assertRecovered();
+      await assertMended();
     });
   }
 });

@@ -85,7 +85,14 @@ export class Process {
   }
 
   signal(name) {
+    if (['SIGSTOP', 'SIGCONT'].includes(name)) this.frozen = name === 'SIGSTOP';
     this.child.kill(name);
+  }
+
+  // Lets it go on if it was frozen, and only then: a SIGCONT takes back the SIGSTOP by which the leak check
+  // at a process's end holds it, and the check would wait for ever.
+  thaw() {
+    if (this.frozen) this.signal('SIGCONT');
   }
 
   // Ends it on purpose in a way that it cannot survive.
@@ -106,14 +113,17 @@ export class Process {
   async end() {
     const { promise, resolve } = later(`${this.name} ends`, { limit: 45000 });
     this.exit.then(resolve);
-    return promise;
+    return promise.catch((error) => {
+      error.message += `\n${threads(this.pid)}${tail(this.stderr)}`;
+      throw error;
+    });
   }
 
   // SIGTERM, and what must be true of the end of every process.
   async stop() {
     if (this.killed) return;
     if (!this.ended) {
-      this.signal('SIGCONT');
+      this.thaw();
       this.signal('SIGTERM');
     }
     await this.end();
@@ -131,6 +141,20 @@ function readLine(text) {
     return JSON.parse(text);
   } catch {
     return { event: undefined, text };
+  }
+}
+
+// What each thread of a process does, as far as the system tells.
+function threads(pid) {
+  const folder = `/proc/${pid}/task`;
+  const read = (tid, name) => fs.readFileSync(`${folder}/${tid}/${name}`, 'utf8').trim();
+  try {
+    return fs.readdirSync(folder).map((tid) => {
+      const of = (name) => new RegExp(`^${name}:\\s+(.*)$`, 'm').exec(read(tid, 'status'))[1];
+      return `thread ${tid}: ${of('State')}, traced by ${of('TracerPid')}, waits in ${read(tid, 'wchan')}\n`;
+    }).join('');
+  } catch (error) {
+    return `${error.message}\n`; // it has ended meanwhile
   }
 }
 

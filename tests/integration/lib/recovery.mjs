@@ -61,7 +61,7 @@ export class Recovery {
 
   // A test that failed half-way must not go on beside the next.
   async quiet() {
-    for (const p of this.processes) p.signal('SIGCONT');
+    for (const p of this.processes) p.thaw();
     await this.talks?.end().catch(() => {});
   }
 

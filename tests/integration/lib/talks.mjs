@@ -20,24 +20,27 @@ class Talk {
     this.agent = new http.Agent({ keepAlive: true, maxSockets: 1 });
     this.conversations = []; // {id, turns: [{question, ids}]}
     this.refused = [];       // what was said besides
-    this.repeated = 0;
+    this.repeated = [];      // why something was said again
   }
 
   // The same request with the same key, until it has an answer.
   async #insist(path, body) {
     const key = randomUUID();
     for (const end = Date.now() + this.patience; Date.now() < end;) {
+      let said;
       try {
         const answer = await this.person.http(this.shim, 'POST', path, body, {
           headers: { 'idempotency-key': key }, agent: this.agent, limit: 70000,
         });
         if (answer.status < 300) return answer.json;
-        if (!OPEN.includes(answer.status)) this.refused.push(answer.text);
+        said = answer.text;
+        if (!OPEN.includes(answer.status)) this.refused.push(said);
       } catch (error) {
-        if (!this.broken || !BROKEN.includes(error.code)) this.refused.push(`${error.code ?? ''} ${error.message}`);
+        said = `${error.code ?? ''} ${error.message}`;
+        if (!this.broken || !BROKEN.includes(error.code)) this.refused.push(said);
       }
       if (this.refused.length > 5) throw new Error(this.refused.join('\n'));
-      this.repeated++;
+      this.repeated.push(said);
       await pause(50);
     }
     throw new Error(`${path} had no answer within ${this.patience} ms`);
@@ -82,9 +85,9 @@ export class Talks {
     await this.running;
   }
 
-  // How often something was said again.
+  // Why something was said again, each time.
   get repeated() {
-    return this.people.reduce((sum, talk) => sum + talk.repeated, 0);
+    return this.people.flatMap((talk) => talk.repeated);
   }
 
   get conversations() {
