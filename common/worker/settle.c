@@ -139,7 +139,7 @@ static void stall(struct job *job)
     worker_update(w); /* stop consuming until it is through */
 }
 
-static void dead_letter(struct job *job, const struct err *e);
+static void dead_letter(struct job *job, const struct err *e, json_t *errors);
 
 /* Others take the place of the outputs; of those under way nothing is to be heard any more. */
 static void drop_outputs(struct job *job)
@@ -200,7 +200,7 @@ static void returned(struct output *o)
         err_set(&e, ERR_FATAL, 501, "no queue takes %.60s at %.60s", o->message.type,
                 *o->message.exchange ? o->message.exchange : o->message.routing_key);
         drop_outputs(job);
-        dead_letter(job, &e);
+        dead_letter(job, &e, NULL);
         return;
     case OUTPUT_DEAD_LETTER:
         log_event(LOG_ERROR, "dead-letter queue missing, message held",
@@ -500,12 +500,30 @@ static void add_dead_letter(struct job *job, const struct err *e)
         mq_table_put_int(job->arena, &m->headers, HEADER_EPOCH, job_epoch(job));
 }
 
-/* The input goes to the dead letters, and the caller is told. */
-static void dead_letter(struct job *job, const struct err *e)
+/* With the first of the errors of fields, which a dead letter has no other room for. */
+static struct err name_field(struct job *job, const struct err *e, json_t *errors)
 {
+    const json_t *first = json_array_get(errors, 0);
+    size_t others = json_array_size(errors) - (first != NULL);
+    struct err out = *e;
+
+    if (first)
+        err_set(&out, e->kind, e->status, "%s: %s %s%s", e->text,
+                json_string_value(json_object_get(first, "field")),
+                json_string_value(json_object_get(first, "message")),
+                others > 0 ? arena_printf(job->arena, " (and %zu more)", others) : "");
+    return out;
+}
+
+/* The input goes to the dead letters, and the caller is told. */
+static void dead_letter(struct job *job, const struct err *e, json_t *errors)
+{
+    struct err cause = name_field(job, e, errors);
+
+    text_utf8_mend(cause.text); /* it may be cut in the middle of a field's name */
     failed(job, "dead-lettered", e);
-    add_dead_letter(job, e);
-    add_problem(job, e, NULL);
+    add_dead_letter(job, &cause);
+    add_problem(job, e, errors);
     publish_outputs(job);
 }
 
@@ -555,7 +573,7 @@ static void refuse_step(struct job *job, const char *operation, size_t n, json_t
     err_set(&e, ERR_FATAL, 500, "the step %s takes %zu bytes, and a message at most %ld", operation,
             n, process_settings.message_max);
     drop_outputs(job);
-    dead_letter(job, &e);
+    dead_letter(job, &e, NULL);
 }
 
 void settle_forward(struct job *job, const char *operation, const char *slip, json_t *body,
@@ -611,7 +629,7 @@ void settle_failure(struct job *job, const struct err *e, json_t *errors)
      * than gone without a trace. */
     if (e->kind != ERR_REJECT || replayed || (!job->envelope.reply_to && !failed_step(job))) {
         if (!retried) {
-            dead_letter(job, e);
+            dead_letter(job, e, errors);
             return;
         }
         failed(job, "retried", e);
@@ -640,7 +658,7 @@ void settle_hold(struct job *job)
     err_set(&e, ERR_FATAL, 501, "the message's format version %d is not known here",
             job->envelope.version);
     if (held >= HOLDS_MAX) {
-        dead_letter(job, &e);
+        dead_letter(job, &e, NULL);
         return;
     }
     failed(job, "held", &e);

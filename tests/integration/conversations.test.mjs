@@ -630,6 +630,14 @@ describe('conversations', () => {
       assert.equal((await house.count('persistence.read.dlq')).messageCount, 0);
     });
 
+    it('arguments that nobody waits for: a dead letter names the first of their errors', async () => {
+      const envelope = person.envelope({ replyTo: null });
+      await caller.send('conversation.create', { title: 42, colour: 'red', size: 1 }, envelope);
+      const { properties: { headers } } = await caller.take('persistence.dlq');
+      assert.equal(headers['x-error-kind'], 'reject');
+      assert.match(headers['x-error'], /: title must be a string \(and 2 more\)$/);
+    });
+
     it('a body of another type or size: 415, 413', () => unchanged(async () => {
       const post = (body, headers) => person.http(shim, 'POST', '/conversations', body, { headers });
       assertProblem(await post('title=x', { 'content-type': 'application/x-www-form-urlencoded' }), 415);

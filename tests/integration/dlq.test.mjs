@@ -152,7 +152,7 @@ describe('dead letters', () => {
     const cases = [
       ['--queue', 'persistence', 5], ['--queue', 'persistence.dlq', 5], ['--queue', 'inference', 0],
       ['--operation', 'conversation.create', 5], ['--operation', 'conversation.*', 5], ['--operation', 'message.*', 0],
-      ['--error', '*days ago*', 3], ['--error', '*not valid', 2], ['--error', 'days', 0],
+      ['--error', '*days ago*', 3], ['--error', '*not valid*', 2], ['--error', 'days', 0],
       ['--since', '1h', 5], ['--until', '1h', 0], ['--since', '2020-01-01', 5], ['--until', '2020-01-01T00:00Z', 0],
       ['--where', '/title=n1', 1], ['--where', '/metadata/a~1b/0/n=2', 1], ['--where', '/metadata/flag=true', 2],
       ['--where', '/nothing=1', 0], ['--limit', '2', 2],
