@@ -11,7 +11,7 @@ import { uuid7 } from './lib/uuid.mjs';
 import { until } from './lib/wait.mjs';
 
 const SETTINGS = {
-  MODEL_FIRST_TOKEN_TIMEOUT_SECONDS: '5', MODEL_IDLE_TIMEOUT_SECONDS: '5', MODEL_TIMEOUT_SECONDS: '120',
+  MODEL_FIRST_TOKEN_TIMEOUT_SECONDS: '10', MODEL_IDLE_TIMEOUT_SECONDS: '10', MODEL_TIMEOUT_SECONDS: '120',
 };
 
 // Somebody with a conversation.
