@@ -604,10 +604,12 @@ static void interrupted(void *arg)
     }
     r->stopping = false; /* whatever the reason was, now it is this */
     stop(r, "interrupted");
-    if (r->began)
+    if (r->began) {
         pump(r);
-    else
-        ctl_session_end(&r->session, EXIT_DONE);
+    } else {
+        fputs("chatfleet: interrupted before anything was replayed\n", stderr);
+        ctl_session_end(&r->session, EXIT_FAILED);
+    }
 }
 
 static void opened(struct ctl_session *s)
@@ -659,7 +661,7 @@ int dlq_replay(const struct dlq_options *o)
         if (code && !r.report.stopped)
             r.report.stopped = "the session with the broker was lost";
         outcome = report_end(&r.report, r.run, o->json);
-        code = outcome ? outcome : code;
+        code = outcome == EXIT_OPEN || !code ? outcome : code;
     }
     report_fini(&r.report);
     map_free(r.waiting);

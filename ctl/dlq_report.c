@@ -139,5 +139,6 @@ int report_end(struct report *r, const char *run, bool json)
         print_plain(r, seconds);
     if (r->counts[RESULT_UNCERTAIN] || r->counts[RESULT_OPEN])
         return EXIT_OPEN;
-    return r->counts[RESULT_FAILED] || r->counts[RESULT_REFUSED] ? EXIT_FAILED : EXIT_DONE;
+    return r->counts[RESULT_FAILED] || r->counts[RESULT_REFUSED] || r->stopped ? EXIT_FAILED
+                                                                               : EXIT_DONE;
 }

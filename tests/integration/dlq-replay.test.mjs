@@ -182,7 +182,7 @@ describe('replays of dead letters', () => {
                                [`${process.env.CHATFLEET_BIN}/chatfleet`, 'dlq', 'replay', ...of(person), '--rate', '5/s']);
       await until('some are replayed', async () => (await letters.conversations(person)).length >= 2);
       tool.signal('SIGTERM');
-      assert.equal((await tool.end()).code, 0, tool.stderr);
+      assert.equal((await tool.end()).code, 1, tool.stderr); // not all were taken
       tool.killed = true; // it has no state file to look at
       const done = (await letters.conversations(person)).length;
       assert.ok(done < 30);
