@@ -2,7 +2,7 @@
  * Reading dead letters without harming them: they are consumed with acks, and what is not to be
  * removed is held, unacked, until their channel is closed and the broker puts it back where it was.
  * Only what was there at the start is read, so a letter that comes back is not met again. What
- * another tool holds at the same time is not seen.
+ * another tool holds at the same time is not seen; that there is one is said on standard error.
  */
 #ifndef CTL_DLQ_BROWSE_H
 #define CTL_DLQ_BROWSE_H
@@ -41,6 +41,9 @@ void browse_settle(struct browse *b, uint64_t tag, unsigned epoch, bool remove);
 /* One that was held is to go after all. */
 void browse_remove(struct browse *b, uint64_t tag, unsigned epoch);
 void browse_stop(struct browse *b); /* ended() follows */
+
+/* How many other tools were at work when queues were counted, at the most so far; -1: not known. */
+long browse_others(const struct browse *b);
 
 /* After ended(), when nothing is taken any more: end the session, as soon as the broker has put back
  * what is held, so that a tool which is started next sees it. That takes seconds when it is much. */

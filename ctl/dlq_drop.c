@@ -38,6 +38,7 @@ struct drop {
     struct timer *ask;
     bool ledger_ready, browsed;
     long under_way, dropped, uncertain;
+    long others; /* tools at work; -1: not known */
 };
 
 static void finish(struct drop *d)
@@ -161,6 +162,7 @@ static void browsed(void *arg)
     struct drop *d = arg;
 
     d->browsed = true;
+    d->others = browse_others(d->browse);
     ask(d);
 }
 
@@ -204,6 +206,18 @@ static void fini(struct ctl_session *s)
     timer_free(d->ask);
 }
 
+static void print_json(const struct drop *d)
+{
+    json_t *out =
+        json_pack("{s:I, s:I, s:I, s:o}", "matched", (json_int_t)counts_total(&d->counts),
+                  "dropped", (json_int_t)d->dropped, "uncertain", (json_int_t)d->uncertain,
+                  "other_tools", d->others < 0 ? json_null() : json_integer(d->others));
+
+    json_dumpf(out, stdout, JSON_COMPACT);
+    putchar('\n');
+    json_decref(out);
+}
+
 int dlq_drop(const struct dlq_options *o)
 {
     struct drop d = {.session = {.opened = opened, .fini = fini, .message_max = BROWSE_MESSAGE_MAX},
@@ -218,8 +232,7 @@ int dlq_drop(const struct dlq_options *o)
     d.arena = arena_new();
     code = ctl_session_run(&d.session);
     if (o->json)
-        printf("{\"matched\":%ld,\"dropped\":%ld,\"uncertain\":%ld}\n", counts_total(&d.counts),
-               d.dropped, d.uncertain);
+        print_json(&d);
     else if (d.dropped || d.uncertain)
         printf("dropped %ld, left %ld that are uncertain\n", d.dropped, d.uncertain);
     counts_free(&d.counts);

@@ -23,12 +23,14 @@ struct look {
     struct counts counts;
     const char *id; /* wanted */
     long shown;
+    long others; /* tools at work; -1: not known */
 };
 
 static void ended(void *arg)
 {
     struct look *k = arg;
 
+    k->others = browse_others(k->browse);
     browse_close(k->browse, EXIT_DONE);
 }
 
@@ -62,7 +64,7 @@ static void queue_found(void *arg, const char *queue, long ready)
     struct look *k = arg;
 
     (void)ready;
-    counts_queue(&k->counts, queue);
+    counts_queue(&k->counts, queue, browse_others(k->browse));
 }
 
 static enum browse_fate counted(void *arg, const struct mq_delivery *d, const struct letter *l)
@@ -133,7 +135,8 @@ int dlq_show(const struct dlq_options *o, const char *id)
     int code = look(&k);
 
     if (code == EXIT_DONE && k.shown == 0) {
-        fprintf(stderr, "chatfleet: there is no dead letter %s\n", id);
+        fprintf(stderr, "chatfleet: there is no dead letter %s%s\n", id,
+                k.others > 0 ? " among those that nobody else holds" : "");
         code = EXIT_REFUSED;
     }
     ledger_view_free(k.ledger);

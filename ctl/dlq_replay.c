@@ -498,6 +498,7 @@ static void queue_found(void *arg, const char *queue, long ready)
 
     (void)queue;
     r->report.waiting += ready > 0 ? ready : 0;
+    r->report.others = browse_others(r->browse);
 }
 
 /* A letter that came back in this run would be replayed for ever. */

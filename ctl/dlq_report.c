@@ -107,6 +107,7 @@ static void print_json(const struct report *r, const char *run, double seconds)
 
     for (i = 0; i < RESULTS; i++)
         json_object_set_new(out, results[i].name, json_integer(r->counts[i]));
+    json_object_set_new(out, "other_tools", r->others < 0 ? json_null() : json_integer(r->others));
     json_object_set(out, "notes", r->notes);
     json_dumpf(out, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(6));
     putchar('\n');

@@ -139,6 +139,50 @@ describe('dead letters', () => {
     });
   });
 
+  describe('while another tool is at work', () => {
+    it('it is said that its letters are not seen', async () => {
+      const person = somebody();
+      await letters.refused(person, 2);
+      const [{ id }] = await letters.exported(of(person));
+      const seen = {};
+      const held = await letters.onTerminal(['drop', ...of(person)], /Drop these 2 letters/, async () => {
+        seen.list = await letters.tool(['list', ...of(person), '--json']);
+        seen.show = await letters.tool(['show', id]);
+        seen.replay = await replay(person);
+        return 'no';
+      });
+      assert.equal(held.code, 1, held.output);
+      for (const [name, { stderr }] of Object.entries(seen)) assert.match(stderr, /another `chatfleet dlq` is at work/, name);
+      const listed = seen.list.json.find((q) => q.queue === 'persistence');
+      assert.deepEqual([listed.count, listed.other_tools], [0, 1]);
+      assert.equal(seen.show.code, 1);
+      assert.match(seen.show.stderr, /no dead letter \S+ among those that nobody else holds/);
+      assert.deepEqual([seen.replay.code, seen.replay.json.replayed, seen.replay.json.other_tools], [0, 0, 1]);
+      const { json, stderr } = await letters.tool(['list', ...of(person), '--json']);
+      assert.deepEqual([json.map((q) => q.other_tools), stderr], [json.map(() => 0), '']);
+      assert.equal(json.find((q) => q.queue === 'persistence').count, 2);
+    });
+
+    it('all works without the queue that tells it', async () => {
+      const person = somebody();
+      await letters.refused(person, 1);
+      const other = await caller.connection.createChannel();
+      await other.deleteQueue('chat.dlq.tools');
+      await other.assertQueue('chat.dlq.tools', { durable: true }); // with other arguments
+      try {
+        const { code, json, stderr } = await letters.tool(['list', ...of(person), '--json']);
+        assert.equal(code, 0);
+        assert.match(stderr, /whether others are at work is not known: .*chat\.dlq\.tools/);
+        assert.deepEqual(json.map((q) => q.other_tools), json.map(() => null));
+        assert.equal(json.find((q) => q.queue === 'persistence').count, 1);
+        assert.equal((await replay(person)).json.succeeded, 1);
+      } finally {
+        await other.deleteQueue('chat.dlq.tools');
+        await other.close();
+      }
+    });
+  });
+
   describe('filters', () => {
     let person, other;
 
@@ -269,7 +313,7 @@ describe('dead letters', () => {
       assert.deepEqual([line.origin, line.operation, line.body], ['foreign', 'order/placed', { base64: BYTES.toString('base64') }]);
       assert.equal((await letters.tool(['show', line.id])).code, 0);
       assert.deepEqual((await letters.tool(['drop', ...of(person), '--yes', '--json'])).json,
-                       { matched: 1, dropped: 1, uncertain: 0 });
+                       { matched: 1, dropped: 1, uncertain: 0, other_tools: 0 });
       assert.deepEqual(await letters.exported(of(person)), []);
       const { code, json, stderr } = await letters.tool(['import', file, '--json']);
       assert.deepEqual([code, json], [0, { imported: 1, already_replayed: 0, refused: 0 }], stderr);
@@ -402,7 +446,7 @@ describe('dead letters', () => {
       const person = somebody();
       await letters.refused(person, 2);
       const { code, json } = await letters.tool(['drop', ...of(person), '--dry-run', '--json']);
-      assert.deepEqual([code, json], [0, { matched: 2, dropped: 0, uncertain: 0 }]);
+      assert.deepEqual([code, json], [0, { matched: 2, dropped: 0, uncertain: 0, other_tools: 0 }]);
       assert.equal((await letters.exported(of(person))).length, 2);
     });
   });

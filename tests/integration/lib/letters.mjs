@@ -27,20 +27,24 @@ export class Letters {
     return out;
   }
 
-  // The same on a terminal, where this is typed when the tool asks: {code, output}.
+  // The same on a terminal, where this is typed when the tool asks (a function is called then, and returns
+  // it): {code, output}.
   async onTerminal(args, question, answer) {
     const command = [binary('chatfleet'), 'dlq', ...args].map((word) => `'${word}'`).join(' ');
     const child = spawn('script', ['-qec', command, '/dev/null'], { env: plainEnvironment(this.env()) });
     const { promise, resolve } = later(`chatfleet dlq ${args.join(' ')} ends`);
-    let output = '', asked = false;
+    let output = '', asked = false, typed;
     child.stdout.on('data', (text) => {
       output += text;
       if (asked || !question.test(output)) return;
       asked = true;
-      child.stdin.write(`${answer}\n`);
+      typed = Promise.resolve(typeof answer === 'function' ? answer() : answer);
+      typed.then((text) => child.stdin.write(`${text}\n`), () => child.kill());
     });
     child.on('close', resolve);
-    return { code: await promise, output };
+    const code = await promise;
+    await typed; // fails with it
+    return { code, output };
   }
 
   env(more = {}) {
