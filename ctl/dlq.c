@@ -9,7 +9,7 @@
 #include "ctl/dlq_parse.h"
 
 static const char help[] =
-    "usage: chatfleet dlq list [FILTER…] [--json]\n"
+    "usage: chatfleet dlq list [FILTER…] [--ids] [--json]\n"
     "       chatfleet dlq show ID [FILTER…] [--json]\n"
     "       chatfleet dlq replay FILTER… | --all [--dry-run] [--rate N/s] [--canary 1,10,100]\n"
     "                [--to OPERATION] [--edit FILE] [--resume] [--no-wait] [--timeout SECONDS] "
@@ -18,7 +18,7 @@ static const char help[] =
     "       chatfleet dlq import [FILE|-] [--json]\n"
     "       chatfleet dlq drop FILTER… | --all [--dry-run] [--yes] [--json]\n"
     "\n"
-    "FILTER: --queue Q, --operation GLOB, --error GLOB, --since TIME, --until TIME "
+    "FILTER: --id ID,ID…, --queue Q, --operation GLOB, --error GLOB, --since TIME, --until TIME "
     "(2026-11-20T23:45Z,\n"
     "or how long ago: 90s, 30m, 2h, 7d), --tenant T, --user UUID, --where JSONPOINTER=VALUE (in "
     "the\n"
@@ -39,6 +39,7 @@ enum takes {
     TAKES_ALL = 4,    /* and wants a filter or --all */
     TAKES_JSON = 8,
     TAKES_YES = 16,
+    TAKES_IDS = 32,
 };
 
 static int replay(const struct dlq_options *o, const char *word)
@@ -73,7 +74,7 @@ static const struct command {
     unsigned takes;
     int words_min, words_max;
 } commands[] = {
-    {"list", list, TAKES_FILTER | TAKES_JSON, 0, 0},
+    {"list", list, TAKES_FILTER | TAKES_IDS | TAKES_JSON, 0, 0},
     {"show", show, TAKES_FILTER | TAKES_JSON, 1, 1},
     {"replay", replay, TAKES_FILTER | TAKES_REPLAY | TAKES_ALL | TAKES_JSON, 0, 0},
     {"export", dlq_export, TAKES_FILTER, 0, 1},
@@ -152,6 +153,7 @@ static int read_options(const struct command *c, int argc, char **argv, struct t
     } all[] = {
         {TAKES_FILTER, {"--queue", &t->filter.queue, NULL}},
         {TAKES_FILTER, {"--operation", &t->filter.operation, NULL}},
+        {TAKES_FILTER, {"--id", &t->filter.ids, NULL}},
         {TAKES_FILTER, {"--error", &t->filter.error, NULL}},
         {TAKES_FILTER, {"--since", &t->filter.since, NULL}},
         {TAKES_FILTER, {"--until", &t->filter.until, NULL}},
@@ -162,6 +164,7 @@ static int read_options(const struct command *c, int argc, char **argv, struct t
         {TAKES_JSON, {"--json", NULL, &o->json}},
         {TAKES_ALL, {"--all", NULL, &o->all}},
         {TAKES_ALL, {"--dry-run", NULL, &o->dry_run}},
+        {TAKES_IDS, {"--ids", NULL, &o->ids}},
         {TAKES_YES, {"--yes", NULL, &o->yes}},
         {TAKES_REPLAY, {"--rate", &t->rate, NULL}},
         {TAKES_REPLAY, {"--canary", &t->canary, NULL}},

@@ -131,7 +131,7 @@ static struct top top_of(const struct count_queue *q, int dimension)
     return t;
 }
 
-static void print_words(const struct count_queue *q)
+static void print_queue_words(const struct count_queue *q)
 {
     int d, i;
 
@@ -140,7 +140,7 @@ static void print_words(const struct count_queue *q)
 
         for (i = 0; i < t.n; i++) {
             printf("    %-10s %7ld  ", dimension_names[d], t.words[i]->count);
-            print_clean(t.words[i]->text);
+            print_words(t.words[i]->text);
             putchar('\n');
         }
     }
@@ -156,7 +156,7 @@ static void print_queue(const struct count_queue *q)
     printf("%-20s %8ld  %-24s  %-24s %9ld\n", q->name, q->count,
            q->oldest_ms ? clock_iso(q->oldest_ms, oldest) : "-",
            q->newest_ms ? clock_iso(q->newest_ms, newest) : "-", q->uncertain);
-    print_words(q);
+    print_queue_words(q);
 }
 
 void counts_print(const struct counts *c)

@@ -53,7 +53,8 @@ static int look(struct look *k)
     k->session.opened = opened;
     k->session.fini = fini;
     k->session.message_max = BROWSE_MESSAGE_MAX;
-    k->ledger = ledger_view_open(&k->no_ledger);
+    if (!k->o->ids)
+        k->ledger = ledger_view_open(&k->no_ledger);
     return ctl_session_run(&k->session);
 }
 
@@ -76,12 +77,34 @@ static enum browse_fate counted(void *arg, const struct mq_delivery *d, const st
     return BROWSE_HOLD;
 }
 
+/* As they come: there may be many. */
+static enum browse_fate named(void *arg, const struct mq_delivery *d, const struct letter *l)
+{
+    struct look *k = arg;
+    json_t *out;
+
+    (void)d;
+    if (!k->o->json) {
+        print_line(l);
+        putchar('\n');
+        return BROWSE_HOLD;
+    }
+    out = print_line_json(l);
+    json_dumpf(out, stdout, JSON_COMPACT);
+    putchar('\n');
+    json_decref(out);
+    return BROWSE_HOLD;
+}
+
 int dlq_list(const struct dlq_options *o)
 {
-    static const struct browse_events events = {queue_found, counted, ended};
-    struct look k = {.o = o, .events = &events};
+    static const struct browse_events counting = {queue_found, counted, ended};
+    static const struct browse_events naming = {NULL, named, ended};
+    struct look k = {.o = o, .events = o->ids ? &naming : &counting};
     int code = look(&k);
 
+    if (o->ids)
+        return code;
     if (code == EXIT_DONE && o->json)
         counts_print_json(&k.counts, k.ledger != NULL);
     else if (code == EXIT_DONE)

@@ -90,7 +90,7 @@ static void print_notes(const struct report *r)
         result = json_string_value(json_object_get(note, "result"));
         detail = json_string_value(json_object_get(note, "detail"));
         printf("%s  %s  %s%s", id, queue, result, detail ? ": " : "");
-        print_clean(detail ? detail : "");
+        print_words(detail ? detail : "");
         putchar('\n');
     }
     if (bad > NOTES_SHOWN)

@@ -65,6 +65,34 @@ describe('dead letters', () => {
       const { code, json } = await letters.tool(['show', id, '--json']);
       assert.equal(code, 0);
       assert.equal(json.id, id);
+    it('--ids names each letter on a line, which show and replay take', async () => {
+      const person = somebody();
+      const ids = await letters.refused(person, 3);
+      await new Promise((resolve) => {
+        caller.channel.publish('', 'persistence.dlq', Buffer.from('{}'), {
+          messageId: randomUUID(), type: 'odd', headers: { 'x-tenant-id': person.tenant, 'x-error': 'red \x1b[31m\nnext\u0085' },
+        }, resolve);
+      });
+      await letters.has(person, 4);
+      const all = await letters.exported(of(person));
+      const { code, stdout } = await letters.tool(['list', '--ids', ...of(person)]);
+      assert.equal(code, 0);
+      const lines = stdout.trimEnd().split('\n');
+      assert.deepEqual(lines.map((line) => line.split(/ +/)[0]), all.map((l) => l.id));
+      assert.match(lines[3], / {2}persistence {2}odd {2}\S+ {2}red \?\[31m\?next\?$/);
+      const objects = (await letters.tool(['list', '--ids', '--json', ...of(person)])).stdout.trimEnd().split('\n')
+        .map((line) => JSON.parse(line));
+      assert.deepEqual(objects.map((o) => [o.id, o.queue, o.operation, o.tenant, o.error, o.failed_at]),
+                       all.map((l) => [l.id, l.queue, l.operation, person.tenant, l.error, l.failed_at]));
+      const [first, , third] = objects;
+      assert.equal((await letters.tool(['show', first.id, '--json'])).json.properties.message_id, ids[0]);
+      assert.equal((await replay(person, '--id', third.id.toUpperCase())).json.succeeded, 1);
+      assert.deepEqual((await letters.conversations(person)).map((c) => c.id), [ids[2]]);
+      const { json } = await letters.tool(['replay', '--id', `${first.id},${randomUUID()}`, '--json']);
+      assert.equal(json.succeeded, 1);
+      assert.deepEqual((await letters.exported(of(person))).map((l) => l.id), [all[1].id, all[3].id]);
+    });
+
       assert.equal(json.queue, 'persistence');
       assert.equal(json.origin, 'worker');
       assert.equal(json.properties.message_id, messageId);
