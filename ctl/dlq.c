@@ -25,7 +25,7 @@ static const char help[] =
     "body), --limit N.\n"
     "\n"
     "Exit codes: 0 all went well, 1 something failed again or was not taken, 2 of something it is\n"
-    "not known what became of it, 64 wrong usage, 69 broker or database not reachable.\n";
+    "not known what became of it, 64 wrong usage or file, 69 broker or database not reachable.\n";
 
 /* As given; NULL: not given. */
 struct texts {
@@ -102,7 +102,9 @@ static int parse_edit(const char *path, struct dlq_options *o)
     json_error_t at;
 
     o->edit = json_load_file(path, JSON_REJECT_DUPLICATES, &at);
-    if (!o->edit)
+    if (!o->edit && at.line < 0)
+        fprintf(stderr, "chatfleet: --edit: %s\n", at.text); /* not even opened */
+    else if (!o->edit)
         fprintf(stderr, "chatfleet: --edit: %s, line %d: %s\n", path, at.line, at.text);
     else if (json_is_object(o->edit))
         return 0;
@@ -151,9 +153,9 @@ static int read_options(const struct command *c, int argc, char **argv, struct t
         unsigned takes;
         struct option_value option;
     } all[] = {
+        {TAKES_FILTER, {"--id", &t->filter.ids, NULL}},
         {TAKES_FILTER, {"--queue", &t->filter.queue, NULL}},
         {TAKES_FILTER, {"--operation", &t->filter.operation, NULL}},
-        {TAKES_FILTER, {"--id", &t->filter.ids, NULL}},
         {TAKES_FILTER, {"--error", &t->filter.error, NULL}},
         {TAKES_FILTER, {"--since", &t->filter.since, NULL}},
         {TAKES_FILTER, {"--until", &t->filter.until, NULL}},
@@ -162,9 +164,9 @@ static int read_options(const struct command *c, int argc, char **argv, struct t
         {TAKES_FILTER, {"--where", &t->filter.where, NULL}},
         {TAKES_FILTER, {"--limit", &t->filter.limit, NULL}},
         {TAKES_JSON, {"--json", NULL, &o->json}},
+        {TAKES_IDS, {"--ids", NULL, &o->ids}},
         {TAKES_ALL, {"--all", NULL, &o->all}},
         {TAKES_ALL, {"--dry-run", NULL, &o->dry_run}},
-        {TAKES_IDS, {"--ids", NULL, &o->ids}},
         {TAKES_YES, {"--yes", NULL, &o->yes}},
         {TAKES_REPLAY, {"--rate", &t->rate, NULL}},
         {TAKES_REPLAY, {"--canary", &t->canary, NULL}},
@@ -193,6 +195,12 @@ static const struct command *find(const char *name)
     return NULL;
 }
 
+static int misused(const char *word, const char *what)
+{
+    fprintf(stderr, "chatfleet: %s %s\ntry: chatfleet dlq --help\n", word, what);
+    return EXIT_USAGE;
+}
+
 int ctl_dlq(int argc, char **argv)
 {
     const struct command *c = find(argc > 1 ? argv[1] : NULL);
@@ -205,13 +213,14 @@ int ctl_dlq(int argc, char **argv)
         fputs(help, stdout);
         return EXIT_DONE;
     }
-    if (!c) {
-        fputs(help, stderr);
-        return EXIT_USAGE;
-    }
+    if (!c)
+        return argc > 1 ? misused(argv[1], "is no command of dlq")
+                        : misused("dlq", "wants list, show, replay, export, import or drop");
     n = read_options(c, argc - 1, argv + 1, &t, &o);
-    if (n >= 0 && (n < c->words_min || n > c->words_max))
-        fputs(help, stderr);
+    if (n >= 0 && n < c->words_min)
+        misused(c->name, "wants the id of a dead letter");
+    else if (n > c->words_max)
+        misused(argv[1 + c->words_max], "is one argument too many");
     else if (n >= 0 && parse(c, &t, &o) == 0)
         code = c->run(&o, n > 0 ? argv[1] : "-");
     filter_free(&o.filter);

@@ -126,7 +126,10 @@ static void ask(struct drop *d)
     } else if (d->o->yes) {
         drop_some(d);
     } else {
-        printf("Drop these %ld letters for good? (yes) ", total);
+        if (total == 1)
+            printf("Drop this letter for good? (yes) ");
+        else
+            printf("Drop these %ld letters for good? (yes) ", total);
         fflush(stdout);
         timer_set(d->ask, 0);
     }

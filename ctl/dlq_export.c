@@ -102,7 +102,7 @@ int dlq_export(const struct dlq_options *o, const char *path)
     if (!x.file) {
         fprintf(stderr, "chatfleet: %s: %s\n", path, strerror(errno));
         free(part);
-        return EXIT_REFUSED;
+        return EXIT_USAGE;
     }
     code = ctl_session_run(&x.session);
     bad = fflush(x.file) != 0 || ferror(x.file);
@@ -114,7 +114,7 @@ int dlq_export(const struct dlq_options *o, const char *path)
     }
     if (code)
         return code;
-    fprintf(stderr, "exported %ld dead letters\n", x.written);
+    fprintf(stderr, "exported %ld dead letter%s\n", x.written, x.written == 1 ? "" : "s");
     if (x.left_out)
         fprintf(stderr, "chatfleet: left out %ld whose bodies are too large\n", x.left_out);
     return x.left_out ? EXIT_FAILED : EXIT_DONE;

@@ -65,23 +65,6 @@ describe('dead letters', () => {
       assert.match(text.stdout, /cause +3 {2}reject: the message_id's time/);
     });
 
-    it('works without a database, and says so', async () => {
-      for (const url of ['', 'postgresql://nobody@127.0.0.1:1/none']) {
-        const { code, stdout } = await letters.tool(['list'], { env: { DATABASE_ADMIN_URL: url } });
-        assert.equal(code, 0);
-        assert.match(stdout, /the ledger is not known: /);
-      }
-    });
-  });
-
-  describe('show', () => {
-    it('tells all of one', async () => {
-      const person = somebody();
-      const [messageId] = await letters.refused(person, 1, () => ({ title: 'Grüße 🚀' }));
-      const [{ id }] = await letters.exported(of(person));
-      const { code, json } = await letters.tool(['show', id, '--json']);
-      assert.equal(code, 0);
-      assert.equal(json.id, id);
     it('--ids names each letter on a line, which show and replay take', async () => {
       const person = somebody();
       const ids = await letters.refused(person, 3);
@@ -110,6 +93,23 @@ describe('dead letters', () => {
       assert.deepEqual((await letters.exported(of(person))).map((l) => l.id), [all[1].id, all[3].id]);
     });
 
+    it('works without a database, and says so', async () => {
+      for (const url of ['', 'postgresql://nobody@127.0.0.1:1/none']) {
+        const { code, stdout } = await letters.tool(['list'], { env: { DATABASE_ADMIN_URL: url } });
+        assert.equal(code, 0);
+        assert.match(stdout, /the ledger is not known: /);
+      }
+    });
+  });
+
+  describe('show', () => {
+    it('tells all of one', async () => {
+      const person = somebody();
+      const [messageId] = await letters.refused(person, 1, () => ({ title: 'Grüße 🚀' }));
+      const [{ id }] = await letters.exported(of(person));
+      const { code, json } = await letters.tool(['show', id, '--json']);
+      assert.equal(code, 0);
+      assert.equal(json.id, id);
       assert.equal(json.queue, 'persistence');
       assert.equal(json.origin, 'worker');
       assert.equal(json.properties.message_id, messageId);
@@ -261,7 +261,14 @@ describe('dead letters', () => {
 
   describe('wrong usage is told, and changes nothing:', () => {
     const wrong = [
-      [[], /usage/], [['nonsense'], /usage/], [['show'], /usage/], [['show', 'x'], /no id/], [['list', 'x'], /usage/],
+      [[], /dlq wants list, show/], [['nonsense'], /nonsense is no command/], [['show'], /show wants the id/],
+      [['show', 'x'], /no id/], [['list', 'x'], /x is one argument too many/], [['export', 'a', 'b'], /b is one/],
+      [['list', '--id', 'x'], /--id: x is no id/], [['replay', '--id', `${randomUUID()},`], /--id:  is no id/],
+      [['list', '--user', 'bob'], /--user wants a UUID, which bob is not/],
+      [['replay', '--since', '1h', '--until', '2h'], /--since 1h is not before --until 2h/],
+      [['drop', '--queue', 'inference', '--queue', 'persistence', '--yes'], /--queue is given twice/],
+      [['export', '/nowhere/letters.jsonl'], /\/nowhere\/letters\.jsonl: No such file/],
+      [['import', '/nowhere/letters.jsonl'], /\/nowhere\/letters\.jsonl: No such file/],
       [['replay'], /--all/], [['drop', '--yes'], /--all/], [['replay', '--limit', '1'], /--all/],
       [['replay', '--queue', 'nowhere'], /no queue nowhere/], [['list', '--since', 'tomorrow'], /--since/],
       [['list', '--since', '2026-02-30'], /--since/], [['list', '--where', 'title=x'], /pointer/],
@@ -269,7 +276,7 @@ describe('dead letters', () => {
       [['replay', '--all', '--rate', '0'], /--rate/], [['replay', '--all', '--canary', '1,,2'], /--canary/],
       [['replay', '--all', '--canary', '1', '--no-wait'], /--no-wait/], [['replay', '--all', '--timeout', 'x'], /--timeout/],
       [['replay', '--all', '--to', 'no.such'], /no operation no\.such/],
-      [['replay', '--all', '--edit', '/nowhere/patch.json'], /--edit/],
+      [['replay', '--all', '--edit', '/nowhere/patch.json'], /--edit: unable to open \/nowhere\/patch\.json: No such file/],
       [['list', '--rate', '1'], /--rate/], [['drop', '--all'], /--yes/],
     ];
     for (const [args, pattern] of wrong) {
@@ -277,6 +284,7 @@ describe('dead letters', () => {
         const { code, stderr, stdout } = await letters.tool(args);
         assert.equal(code, 64, stdout);
         assert.match(stderr, pattern);
+        assert.ok(stderr.trimEnd().split('\n').length <= 2, stderr);
       });
     }
 
@@ -460,7 +468,12 @@ describe('dead letters', () => {
       const file = path.join(house.folder, 'twice.jsonl');
       await letters.tool(['export', ...of(person), file]);
       assert.equal(fs.statSync(file).mode & 0o777, 0o600);
+      const channel = await caller.connection.createChannel();
+      const taken = [];
+      await channel.consume('persistence.dlq', (m) => { taken.push(m); });
+      await until('all are taken', () => taken.some((m) => m.properties.messageId === messageId));
       assert.equal((await letters.tool(['import', file])).code, 0);
+      await channel.close();
       await letters.has(person, 2);
       const { code, json, stdout } = await replay(person);
       assert.deepEqual([code, json.succeeded, json.already], [0, 1, 1], stdout);
@@ -468,12 +481,7 @@ describe('dead letters', () => {
       assert.deepEqual((await letters.conversations(person)).map((c) => c.id), [messageId]);
     });
 
-      const channel = await caller.connection.createChannel();
-      const taken = [];
-      await channel.consume('persistence.dlq', (m) => { taken.push(m); });
-      await until('all are taken', () => taken.some((m) => m.properties.messageId === messageId));
     it('of a later failure under an id that was replayed are not taken for the earlier one', async () => {
-      await channel.close();
       const person = somebody();
       await letters.refused(person, 1);
       const file = path.join(house.folder, 'later.jsonl');
