@@ -226,7 +226,7 @@ static void tools_counted(void *arg)
 
     b->probing = false;
     if (b->events->queue)
-        b->events->queue(b->arg, b->queue, b->missing ? -1 : b->ready);
+        b->events->queue(b->arg, b->queue, b->missing ? -1 : b->ready, tools_others(b->tools));
     if (!b->reopening)
         proceed(b);
 }
@@ -468,11 +468,6 @@ struct browse *browse_new(struct ctl_session *s, const struct filter *f, uint16_
     return b;
 }
 
-long browse_others(const struct browse *b)
-{
-    return tools_others(b->tools);
-}
-
 void browse_stop(struct browse *b)
 {
     b->stopped = true;
@@ -492,4 +487,59 @@ void browse_free(struct browse *b)
         free(b->lots[--b->lots_count].dlq);
     free(b->lots);
     free(b);
+}
+
+/* ---- reading only ---- */
+
+struct reading {
+    struct ctl_session session; /* the first member: a session is its reading */
+    const struct filter *filter;
+    const struct browse_events *events;
+    void *arg;
+    struct browse *browse;
+};
+
+static enum browse_fate read_one(void *arg, const struct mq_delivery *d, const struct letter *l)
+{
+    const struct reading *r = arg;
+
+    return r->events->letter(r->arg, d, l);
+}
+
+static void read_queue(void *arg, const char *queue, long ready, long others)
+{
+    const struct reading *r = arg;
+
+    if (r->events->queue)
+        r->events->queue(r->arg, queue, ready, others);
+}
+
+static void read_all(void *arg)
+{
+    browse_close(((struct reading *)arg)->browse, EXIT_DONE);
+}
+
+static void reading_opened(struct ctl_session *s)
+{
+    static const struct browse_events events = {read_queue, read_one, read_all};
+    struct reading *r = (struct reading *)(void *)s;
+
+    r->browse = browse_new(s, r->filter, BROWSE_WINDOW_MAX, &events, r);
+}
+
+static void reading_over(struct ctl_session *s)
+{
+    browse_free(((struct reading *)(void *)s)->browse);
+}
+
+int browse_read(const struct filter *f, const struct browse_events *events, void *arg)
+{
+    struct reading r = {.session = {.opened = reading_opened,
+                                    .fini = reading_over,
+                                    .message_max = BROWSE_MESSAGE_MAX},
+                        .filter = f,
+                        .events = events,
+                        .arg = arg};
+
+    return ctl_session_run(&r.session);
 }

@@ -160,43 +160,38 @@ static enum browse_fate letter_came(void *arg, const struct mq_delivery *m, cons
     return BROWSE_HOLD;
 }
 
+static void queue_found(void *arg, const char *queue, long ready, long others)
+{
+    (void)queue;
+    (void)ready;
+    ((struct drop *)arg)->others = others;
+}
+
 static void browsed(void *arg)
 {
     struct drop *d = arg;
 
     d->browsed = true;
-    d->others = browse_others(d->browse);
     ask(d);
 }
 
-static void ledger_answered(void *arg, const struct err *e)
+static void ledger_is_there(void *arg)
 {
     struct drop *d = arg;
 
-    if (d->session.ended)
-        return;
-    if (e) {
-        fprintf(stderr, "chatfleet: DATABASE_ADMIN_URL: %s\n", e->text);
-        ctl_session_end(&d->session, e->kind == ERR_RETRY ? EXIT_UNAVAILABLE : EXIT_CONFIG);
-        return;
-    }
     d->ledger_ready = true;
     ask(d);
 }
 
 static void opened(struct ctl_session *s)
 {
-    static const struct browse_events events = {NULL, letter_came, browsed};
+    static const struct browse_events events = {queue_found, letter_came, browsed};
     struct drop *d = (struct drop *)(void *)s;
-    struct err e;
 
     d->ask = timer_new(s->loop, ask_again, d);
-    d->ledger = ledger_open(s->loop, ledger_answered, d, &e);
-    if (!d->ledger) {
-        fprintf(stderr, "chatfleet: %s\n", e.text);
-        ctl_session_end(s, EXIT_CONFIG);
+    d->ledger = ledger_open(s, ledger_is_there, d);
+    if (!d->ledger)
         return;
-    }
     d->browse = browse_new(s, &d->o->filter, BROWSE_WINDOW_MAX, &events, d);
 }
 

@@ -284,17 +284,21 @@ static enum browse_fate letter_came(void *arg, const struct mq_delivery *d, cons
     return BROWSE_HOLD;
 }
 
+static void queue_found(void *arg, const char *queue, long ready, long others)
+{
+    (void)queue;
+    (void)ready;
+    ((struct import *)arg)->others = others;
+}
+
 static void browsed(void *arg)
 {
-    struct import *x = arg;
-
-    x->others = browse_others(x->browse);
-    go_on(x);
+    go_on(arg);
 }
 
 static void opened(struct ctl_session *s)
 {
-    static const struct browse_events events = {NULL, letter_came, browsed};
+    static const struct browse_events events = {queue_found, letter_came, browsed};
     struct import *x = (struct import *)(void *)s;
 
     x->wait = timer_new(s->loop, waited, x);

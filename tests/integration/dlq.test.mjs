@@ -6,8 +6,7 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { House } from './lib/house.mjs';
-import { Letters } from './lib/letters.mjs';
-import { Person } from './lib/person.mjs';
+import { Letters, of, somebody } from './lib/letters.mjs';
 import { until } from './lib/wait.mjs';
 
 const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;
@@ -22,12 +21,6 @@ describe('dead letters', () => {
     letters = new Letters(house, caller);
   });
   after(() => house.close());
-
-  // A person in a tenant of a test's own, which its filters name.
-  const somebody = () => new Person({ tenant: `t-${randomUUID().slice(0, 8)}` });
-  const of = (person) => ['--tenant', person.tenant];
-  const replay = (person, ...args) => letters.tool(['replay', ...of(person), '--json', ...args]);
-  const ledgerOf = (person) => letters.ledger('tenant_id = $1', [person.tenant]);
 
   // A foreign dead letter.
   const odd = (tenant) => ({
@@ -86,7 +79,7 @@ describe('dead letters', () => {
                        all.map((l) => [l.id, l.queue, l.operation, person.tenant, l.error, l.failed_at]));
       const [first, , third] = objects;
       assert.equal((await letters.tool(['show', first.id, '--json'])).json.properties.message_id, ids[0]);
-      assert.equal((await replay(person, '--id', third.id.toUpperCase())).json.succeeded, 1);
+      assert.equal((await letters.replay(person, '--id', third.id.toUpperCase())).json.succeeded, 1);
       assert.deepEqual((await letters.conversations(person)).map((c) => c.id), [ids[2]]);
       const { json } = await letters.tool(['replay', '--id', `${first.id},${randomUUID()}`, '--json']);
       assert.equal(json.succeeded, 1);
@@ -193,7 +186,7 @@ describe('dead letters', () => {
       const held = await letters.onTerminal(['drop', ...of(person)], /Drop these 2 letters/, async () => {
         seen.list = await letters.tool(['list', ...of(person), '--json']);
         seen.show = await letters.tool(['show', id]);
-        seen.replay = await replay(person);
+        seen.replay = await letters.replay(person);
         return 'no';
       });
       assert.equal(held.code, 1, held.output);
@@ -220,7 +213,7 @@ describe('dead letters', () => {
         assert.match(stderr, /whether others are at work is not known: .*chat\.dlq\.tools/);
         assert.deepEqual(json.map((q) => q.other_tools), json.map(() => null));
         assert.equal(json.find((q) => q.queue === 'persistence').count, 1);
-        assert.equal((await replay(person)).json.succeeded, 1);
+        assert.equal((await letters.replay(person)).json.succeeded, 1);
       } finally {
         await other.deleteQueue('chat.dlq.tools');
         await other.close();
@@ -365,7 +358,7 @@ describe('dead letters', () => {
     it('of others are replayed, and fail again with their cause', async () => {
       const person = somebody();
       await put(person.tenant, { messageId: 'order-2' });
-      const { code, json } = await replay(person);
+      const { code, json } = await letters.replay(person);
       assert.deepEqual([code, json.failed], [1, 1], JSON.stringify(json));
       const [letter] = await letters.exported(of(person));
       assert.match(letter.error, /no operation order\/placed/);
@@ -376,7 +369,7 @@ describe('dead letters', () => {
       const person = somebody();
       await put(person.tenant);
       await put(person.tenant);
-      const { code, json } = await replay(person);
+      const { code, json } = await letters.replay(person);
       assert.equal(code, 2);
       assert.deepEqual([json.failed, json.uncertain, json.already], [1, 1, 0], JSON.stringify(json));
       assert.equal((await letters.exported(of(person))).filter((l) => l.origin === 'foreign').length, 1);
@@ -390,7 +383,7 @@ describe('dead letters', () => {
           caller.channel.publish('', 'persistence.dlq', Buffer.from(body), { ...odd(person.tenant), messageId }, resolve);
         });
       }
-      const { json } = await replay(person);
+      const { json } = await letters.replay(person);
       assert.deepEqual([json.failed, json.uncertain, json.already], [2, 0, 0], JSON.stringify(json));
     });
   });
@@ -405,11 +398,11 @@ describe('dead letters', () => {
       const dropped = await letters.tool(['drop', ...of(person), '--yes']);
       assert.equal(dropped.code, 0, dropped.stderr);
       assert.match(dropped.stdout, /dropped 7/);
-      assert.deepEqual((await ledgerOf(person)).map((r) => r.state), Array(7).fill('dropped'));
-      assert.deepEqual((await replay(person)).json.replayed, 0);
+      assert.deepEqual((await letters.ledgerOf(person)).map((r) => r.state), Array(7).fill('dropped'));
+      assert.deepEqual((await letters.replay(person)).json.replayed, 0);
       assert.equal((await letters.tool(['import', file])).code, 0);
       assert.deepEqual(await letters.exported(of(person)), exported);
-      const { code, json } = await replay(person);
+      const { code, json } = await letters.replay(person);
       assert.deepEqual([code, json.succeeded], [0, 7]);
       assert.deepEqual((await letters.conversations(person)).map((c) => c.id), [...ids].sort());
       const late = await letters.tool(['import', file, '--json']);
@@ -434,7 +427,7 @@ describe('dead letters', () => {
       assert.deepEqual(await counts(doubled), [1, 5]);
       assert.deepEqual(await letters.exported(of(person)), [before[0], before[2], before[1]]);
       assert.match((await letters.tool(['import', file])).stdout, /imported 0, .* and 3 that are there/);
-      assert.equal((await replay(person)).json.succeeded, 3);
+      assert.equal((await letters.replay(person)).json.succeeded, 3);
     });
 
     it('that look the same are as many afterwards as the file has', async () => {
@@ -475,7 +468,7 @@ describe('dead letters', () => {
       assert.equal((await letters.tool(['import', file])).code, 0);
       await channel.close();
       await letters.has(person, 2);
-      const { code, json, stdout } = await replay(person);
+      const { code, json, stdout } = await letters.replay(person);
       assert.deepEqual([code, json.succeeded, json.already], [0, 1, 1], stdout);
       assert.deepEqual(await letters.exported(of(person)), []);
       assert.deepEqual((await letters.conversations(person)).map((c) => c.id), [messageId]);
@@ -486,16 +479,16 @@ describe('dead letters', () => {
       await letters.refused(person, 1);
       const file = path.join(house.folder, 'later.jsonl');
       await letters.tool(['export', ...of(person), file]);
-      assert.equal((await replay(person)).json.succeeded, 1);
+      assert.equal((await letters.replay(person)).json.succeeded, 1);
       const line = JSON.parse(fs.readFileSync(file, 'utf8'));
       line.headers.find(([name]) => name === 'x-failed-at')[2] = new Date(Date.now() + 60000).toISOString();
       fs.writeFileSync(file, `${JSON.stringify(line)}\n`);
       assert.equal((await letters.tool(['import', file, '--json'])).json.imported, 1);
-      const left = await replay(person);
+      const left = await letters.replay(person);
       assert.deepEqual([left.code, left.json.uncertain], [2, 1], left.stdout);
       assert.match(left.json.notes[0].detail, /failed again after it was replayed/);
       await letters.has(person, 1);
-      const { code, json } = await replay(person, '--resume');
+      const { code, json } = await letters.replay(person, '--resume');
       assert.deepEqual([code, json.succeeded], [0, 1]);
       assert.equal((await letters.conversations(person)).length, 1);
     });

@@ -1,7 +1,9 @@
 // Dead letters for tests, and the tool that replays them.
 import { spawn } from 'node:child_process';
+import { randomUUID } from 'node:crypto';
 import { binary } from './environment.mjs';
 import { plainEnvironment, run } from './processes.mjs';
+import { Person } from './person.mjs';
 import { later, until } from './wait.mjs';
 import { uuid7 } from './uuid.mjs';
 
@@ -9,6 +11,10 @@ const DAY = 86400000;
 
 // Older than persistence takes without being told that it is a replay.
 export const longAgo = () => uuid7(Date.now() - 400 * DAY);
+
+// A person in a tenant of a test's own, which its filters name.
+export const somebody = () => new Person({ tenant: `t-${randomUUID().slice(0, 8)}` });
+export const of = (person) => ['--tenant', person.tenant];
 
 export class Letters {
   constructor(house, caller) {
@@ -25,6 +31,10 @@ export class Letters {
       out.json = undefined;
     }
     return out;
+  }
+
+  replay(person, ...args) {
+    return this.tool(['replay', ...of(person), '--json', ...args]);
   }
 
   // The same on a terminal, where this is typed when the tool asks (a function is called then, and returns
@@ -62,7 +72,7 @@ export class Letters {
       }));
     }
     await until(`${count} more letters of ${person.tenant}`, async () => {
-      const there = await this.exported(['--tenant', person.tenant]);
+      const there = await this.exported(of(person));
       return ids.every((id) => there.some((l) => l.properties.message_id === id));
     });
     return ids;
@@ -71,7 +81,7 @@ export class Letters {
   // Letters of a person's tenant, by and by: what a tool held comes back when its connection has ended.
   has(person, count) {
     return until(`${count} letters of ${person.tenant}`, async () =>
-      (await this.exported(['--tenant', person.tenant])).length === count);
+      (await this.exported(of(person))).length === count);
   }
 
   async waiting(queue) {
@@ -108,6 +118,10 @@ export class Letters {
 
   ledger(where = 'true', params = []) {
     return this.house.database.rows(`SELECT * FROM chat.replay_ledger WHERE ${where} ORDER BY claimed_at`, params);
+  }
+
+  ledgerOf(person) {
+    return this.ledger('tenant_id = $1', [person.tenant]);
   }
 
   // How many conversations a person has, by their ids.
