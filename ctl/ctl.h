@@ -26,7 +26,7 @@ struct option_value {
 };
 
 /* Take the options out of argv, from argv[1] on; what is left are the other arguments. Returns
- * their number, or -1 after a message when an option is unknown or lacks its value. */
+ * their number, or -1 after a message when an option is unknown, lacks its value or comes twice. */
 int ctl_options(const struct option_value *options, int argc, char **argv);
 
 /* A broker connection for one short task: opened() is called once its channel is open. It ends

@@ -9,7 +9,7 @@
 #include "ctl/dlq_parse.h"
 
 static const char help[] =
-    "usage: chatfleet dlq list [FILTER…] [--json]\n"
+    "usage: chatfleet dlq list [FILTER…] [--ids] [--json]\n"
     "       chatfleet dlq show ID [FILTER…] [--json]\n"
     "       chatfleet dlq replay FILTER… | --all [--dry-run] [--rate N/s] [--canary 1,10,100]\n"
     "                [--to OPERATION] [--edit FILE] [--resume] [--no-wait] [--timeout SECONDS] "
@@ -18,14 +18,14 @@ static const char help[] =
     "       chatfleet dlq import [FILE|-] [--json]\n"
     "       chatfleet dlq drop FILTER… | --all [--dry-run] [--yes] [--json]\n"
     "\n"
-    "FILTER: --queue Q, --operation GLOB, --error GLOB, --since TIME, --until TIME "
+    "FILTER: --id ID,ID…, --queue Q, --operation GLOB, --error GLOB, --since TIME, --until TIME "
     "(2026-11-20T23:45Z,\n"
     "or how long ago: 90s, 30m, 2h, 7d), --tenant T, --user UUID, --where JSONPOINTER=VALUE (in "
     "the\n"
     "body), --limit N.\n"
     "\n"
     "Exit codes: 0 all went well, 1 something failed again or was not taken, 2 of something it is\n"
-    "not known what became of it, 64 wrong usage, 69 broker or database not reachable.\n";
+    "not known what became of it, 64 wrong usage or file, 69 broker or database not reachable.\n";
 
 /* As given; NULL: not given. */
 struct texts {
@@ -39,6 +39,7 @@ enum takes {
     TAKES_ALL = 4,    /* and wants a filter or --all */
     TAKES_JSON = 8,
     TAKES_YES = 16,
+    TAKES_IDS = 32,
 };
 
 static int replay(const struct dlq_options *o, const char *word)
@@ -73,7 +74,7 @@ static const struct command {
     unsigned takes;
     int words_min, words_max;
 } commands[] = {
-    {"list", list, TAKES_FILTER | TAKES_JSON, 0, 0},
+    {"list", list, TAKES_FILTER | TAKES_IDS | TAKES_JSON, 0, 0},
     {"show", show, TAKES_FILTER | TAKES_JSON, 1, 1},
     {"replay", replay, TAKES_FILTER | TAKES_REPLAY | TAKES_ALL | TAKES_JSON, 0, 0},
     {"export", dlq_export, TAKES_FILTER, 0, 1},
@@ -101,7 +102,9 @@ static int parse_edit(const char *path, struct dlq_options *o)
     json_error_t at;
 
     o->edit = json_load_file(path, JSON_REJECT_DUPLICATES, &at);
-    if (!o->edit)
+    if (!o->edit && at.line < 0)
+        fprintf(stderr, "chatfleet: --edit: %s\n", at.text); /* not even opened */
+    else if (!o->edit)
         fprintf(stderr, "chatfleet: --edit: %s, line %d: %s\n", path, at.line, at.text);
     else if (json_is_object(o->edit))
         return 0;
@@ -150,6 +153,7 @@ static int read_options(const struct command *c, int argc, char **argv, struct t
         unsigned takes;
         struct option_value option;
     } all[] = {
+        {TAKES_FILTER, {"--id", &t->filter.ids, NULL}},
         {TAKES_FILTER, {"--queue", &t->filter.queue, NULL}},
         {TAKES_FILTER, {"--operation", &t->filter.operation, NULL}},
         {TAKES_FILTER, {"--error", &t->filter.error, NULL}},
@@ -160,6 +164,7 @@ static int read_options(const struct command *c, int argc, char **argv, struct t
         {TAKES_FILTER, {"--where", &t->filter.where, NULL}},
         {TAKES_FILTER, {"--limit", &t->filter.limit, NULL}},
         {TAKES_JSON, {"--json", NULL, &o->json}},
+        {TAKES_IDS, {"--ids", NULL, &o->ids}},
         {TAKES_ALL, {"--all", NULL, &o->all}},
         {TAKES_ALL, {"--dry-run", NULL, &o->dry_run}},
         {TAKES_YES, {"--yes", NULL, &o->yes}},
@@ -190,6 +195,12 @@ static const struct command *find(const char *name)
     return NULL;
 }
 
+static int misused(const char *word, const char *what)
+{
+    fprintf(stderr, "chatfleet: %s %s\ntry: chatfleet dlq --help\n", word, what);
+    return EXIT_USAGE;
+}
+
 int ctl_dlq(int argc, char **argv)
 {
     const struct command *c = find(argc > 1 ? argv[1] : NULL);
@@ -202,13 +213,14 @@ int ctl_dlq(int argc, char **argv)
         fputs(help, stdout);
         return EXIT_DONE;
     }
-    if (!c) {
-        fputs(help, stderr);
-        return EXIT_USAGE;
-    }
+    if (!c)
+        return argc > 1 ? misused(argv[1], "is no command of dlq")
+                        : misused("dlq", "wants list, show, replay, export, import or drop");
     n = read_options(c, argc - 1, argv + 1, &t, &o);
-    if (n >= 0 && (n < c->words_min || n > c->words_max))
-        fputs(help, stderr);
+    if (n >= 0 && n < c->words_min)
+        misused(c->name, "wants the id of a dead letter");
+    else if (n > c->words_max)
+        misused(argv[1 + c->words_max], "is one argument too many");
     else if (n >= 0 && parse(c, &t, &o) == 0)
         code = c->run(&o, n > 0 ? argv[1] : "-");
     filter_free(&o.filter);

@@ -18,7 +18,7 @@ enum { CANARY_MAX = 16 };
 
 struct dlq_options {
     struct filter filter;
-    bool json, all, dry_run, resume, no_wait, yes;
+    bool json, ids, all, dry_run, resume, no_wait, yes;
     double rate; /* letters a second; 0: as fast as it goes */
     long canary[CANARY_MAX];
     size_t canary_count;

@@ -7,6 +7,7 @@
 #include "common/base/fault.h"
 #include "common/base/mem.h"
 #include "common/chat/topology.h"
+#include "ctl/dlq_tools.h"
 
 enum {
     TICK_MS = 300,
@@ -35,10 +36,13 @@ struct browse {
     struct mq_channel
         *probe; /* asks about queues; a missing one closes it, and there is a new one */
     bool probing, reopening;
+    struct tools *tools;
+    bool joined; /* we are one of them */
     size_t next; /* of work_queues */
 
     const char *queue; /* the current one, */
     const char *dlq;   /* NULL: none */
+    bool missing;      /* there is no such queue */
     long ready, seen;  /* of those that were there at the start */
     bool over;
     struct mq_consumer *consumer;
@@ -215,12 +219,23 @@ static void new_probe(struct browse *b)
     b->probe = mq_channel_new(b->session->mq, MQ_CONFIRMS_NONE, &events, b);
 }
 
+/* After the letters: whoever held some when they were counted is a tool still. */
+static void tools_counted(void *arg)
+{
+    struct browse *b = arg;
+
+    b->probing = false;
+    if (b->events->queue)
+        b->events->queue(b->arg, b->queue, b->missing ? -1 : b->ready, tools_others(b->tools));
+    if (!b->reopening)
+        proceed(b);
+}
+
 /* Whether there is a queue of dead letters, and how many wait in it. */
 static void counted(void *arg, const struct mq_reply *reply, const struct err *e)
 {
     struct browse *b = arg;
 
-    b->probing = false;
     if (b->session->ended)
         return;
     if (e && e->status != 404) {
@@ -229,12 +244,10 @@ static void counted(void *arg, const struct mq_reply *reply, const struct err *e
     }
     if (e)
         new_probe(b);
+    b->missing = e != NULL;
     b->ready = e ? 0 : (long)reply->messages;
     b->over = b->ready == 0;
-    if (b->events->queue)
-        b->events->queue(b->arg, b->queue, e ? -1 : b->ready);
-    if (!b->reopening)
-        proceed(b);
+    tools_count(b->tools, tools_counted, b);
 }
 
 static void next_queue(struct browse *b)
@@ -261,7 +274,7 @@ static void next_queue(struct browse *b)
 /* With no consumer: the next thing that is to be done. */
 static void proceed(struct browse *b)
 {
-    if (b->ended || b->consumer || b->cancelling || b->probing || b->session->ended)
+    if (b->ended || b->consumer || b->cancelling || b->probing || b->session->ended || !b->joined)
         return;
     if (b->stopped)
         end(b);
@@ -292,7 +305,8 @@ static void counted_again(void *arg, const struct mq_reply *reply, const struct 
         new_probe(b);
     if (!b->over && ((e && e->status == 404) || (!e && reply->messages == 0 && waited_enough(b)))) {
         b->over = true;
-        fprintf(stderr, "chatfleet: %ld letters of %s were not seen: somebody else has them\n",
+        fprintf(stderr,
+                "chatfleet: %ld of the letters of %s were not seen: somebody else has them\n",
                 b->ready - b->seen, b->dlq);
     }
     update(b);
@@ -336,7 +350,7 @@ static void late(void *arg)
     if (b->session->ended)
         return;
     fprintf(stderr,
-            "chatfleet: the broker is still putting %ld letters back, or somebody else has them\n",
+            "chatfleet: letters that the broker is still putting back, or somebody else has: %ld\n",
             held(b));
     ctl_session_end(b->session, b->session->exit_code);
 }
@@ -424,6 +438,15 @@ static void channel_lost(void *arg, struct mq_channel *ch, const struct err *why
     ctl_session_lost(b->session, why);
 }
 
+static void joined(void *arg)
+{
+    struct browse *b = arg;
+
+    b->joined = true;
+    if (!b->reopening)
+        proceed(b);
+}
+
 struct browse *browse_new(struct ctl_session *s, const struct filter *f, uint16_t window,
                           const struct browse_events *events, void *arg)
 {
@@ -441,6 +464,7 @@ struct browse *browse_new(struct ctl_session *s, const struct filter *f, uint16_
     b->lots = mem_alloc(work_queues_count * sizeof(*b->lots));
     b->channel = mq_channel_new(s->mq, MQ_CONFIRMS_NONE, &channel_events, b);
     new_probe(b);
+    b->tools = tools_join(s, joined, b);
     return b;
 }
 
@@ -458,8 +482,64 @@ void browse_free(struct browse *b)
     timer_free(b->tick);
     timer_free(b->finish);
     timer_free(b->late);
+    tools_free(b->tools);
     while (b->lots_count)
         free(b->lots[--b->lots_count].dlq);
     free(b->lots);
     free(b);
+}
+
+/* ---- reading only ---- */
+
+struct reading {
+    struct ctl_session session; /* the first member: a session is its reading */
+    const struct filter *filter;
+    const struct browse_events *events;
+    void *arg;
+    struct browse *browse;
+};
+
+static enum browse_fate read_one(void *arg, const struct mq_delivery *d, const struct letter *l)
+{
+    const struct reading *r = arg;
+
+    return r->events->letter(r->arg, d, l);
+}
+
+static void read_queue(void *arg, const char *queue, long ready, long others)
+{
+    const struct reading *r = arg;
+
+    if (r->events->queue)
+        r->events->queue(r->arg, queue, ready, others);
+}
+
+static void read_all(void *arg)
+{
+    browse_close(((struct reading *)arg)->browse, EXIT_DONE);
+}
+
+static void reading_opened(struct ctl_session *s)
+{
+    static const struct browse_events events = {read_queue, read_one, read_all};
+    struct reading *r = (struct reading *)(void *)s;
+
+    r->browse = browse_new(s, r->filter, BROWSE_WINDOW_MAX, &events, r);
+}
+
+static void reading_over(struct ctl_session *s)
+{
+    browse_free(((struct reading *)(void *)s)->browse);
+}
+
+int browse_read(const struct filter *f, const struct browse_events *events, void *arg)
+{
+    struct reading r = {.session = {.opened = reading_opened,
+                                    .fini = reading_over,
+                                    .message_max = BROWSE_MESSAGE_MAX},
+                        .filter = f,
+                        .events = events,
+                        .arg = arg};
+
+    return ctl_session_run(&r.session);
 }

@@ -27,7 +27,7 @@ struct word {
 struct count_queue {
     struct count_queue *next;
     const char *name;
-    long count, uncertain;
+    long count, uncertain, others;
     int64_t oldest_ms, newest_ms; /* 0: not known */
     struct map *words[DIMENSIONS];
 };
@@ -49,9 +49,9 @@ static struct count_queue *find(struct counts *c, const char *name)
     return q;
 }
 
-void counts_queue(struct counts *c, const char *queue)
+void counts_queue(struct counts *c, const char *queue, long others)
 {
-    find(c, queue);
+    find(c, queue)->others = others;
 }
 
 static void count_word(struct map *words, const char *text)
@@ -131,7 +131,7 @@ static struct top top_of(const struct count_queue *q, int dimension)
     return t;
 }
 
-static void print_words(const struct count_queue *q)
+static void print_queue_words(const struct count_queue *q)
 {
     int d, i;
 
@@ -140,7 +140,7 @@ static void print_words(const struct count_queue *q)
 
         for (i = 0; i < t.n; i++) {
             printf("    %-10s %7ld  ", dimension_names[d], t.words[i]->count);
-            print_clean(t.words[i]->text);
+            print_words(t.words[i]->text);
             putchar('\n');
         }
     }
@@ -156,7 +156,7 @@ static void print_queue(const struct count_queue *q)
     printf("%-20s %8ld  %-24s  %-24s %9ld\n", q->name, q->count,
            q->oldest_ms ? clock_iso(q->oldest_ms, oldest) : "-",
            q->newest_ms ? clock_iso(q->newest_ms, newest) : "-", q->uncertain);
-    print_words(q);
+    print_queue_words(q);
 }
 
 void counts_print(const struct counts *c)
@@ -194,10 +194,11 @@ void counts_print_json(const struct counts *c, bool with_ledger)
     for (q = c->queues; q; q = q->next)
         json_array_insert_new(
             list, 0,
-            json_pack("{s:s, s:I, s:o, s:o, s:o, s:o, s:o, s:o}", "queue", q->name, "count",
+            json_pack("{s:s, s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "queue", q->name, "count",
                       (json_int_t)q->count, "oldest", time_json(q->oldest_ms), "newest",
                       time_json(q->newest_ms), "uncertain",
-                      with_ledger ? json_integer(q->uncertain) : json_null(), "causes",
+                      with_ledger ? json_integer(q->uncertain) : json_null(), "other_tools",
+                      q->others < 0 ? json_null() : json_integer(q->others), "causes",
                       words_json(q, BY_CAUSE), "operations", words_json(q, BY_OPERATION), "tenants",
                       words_json(q, BY_TENANT)));
     json_dumpf(list, stdout, JSON_INDENT(2));

@@ -10,7 +10,8 @@ struct counts {
     struct count_queue *queues; /* owned; the latest first */
 };
 
-void counts_queue(struct counts *c, const char *queue); /* it is shown, also with nothing in it */
+/* It is shown, also with nothing in it. others: tools at work then, -1 if not known. */
+void counts_queue(struct counts *c, const char *queue, long others);
 void counts_add(struct counts *c, const struct letter *l, bool uncertain);
 long counts_total(const struct counts *c);
 void counts_print(const struct counts *c);

@@ -38,6 +38,7 @@ struct drop {
     struct timer *ask;
     bool ledger_ready, browsed;
     long under_way, dropped, uncertain;
+    long others; /* tools at work; -1: not known */
 };
 
 static void finish(struct drop *d)
@@ -125,7 +126,10 @@ static void ask(struct drop *d)
     } else if (d->o->yes) {
         drop_some(d);
     } else {
-        printf("Drop these %ld letters for good? (yes) ", total);
+        if (total == 1)
+            printf("Drop this letter for good? (yes) ");
+        else
+            printf("Drop these %ld letters for good? (yes) ", total);
         fflush(stdout);
         timer_set(d->ask, 0);
     }
@@ -156,6 +160,13 @@ static enum browse_fate letter_came(void *arg, const struct mq_delivery *m, cons
     return BROWSE_HOLD;
 }
 
+static void queue_found(void *arg, const char *queue, long ready, long others)
+{
+    (void)queue;
+    (void)ready;
+    ((struct drop *)arg)->others = others;
+}
+
 static void browsed(void *arg)
 {
     struct drop *d = arg;
@@ -164,34 +175,23 @@ static void browsed(void *arg)
     ask(d);
 }
 
-static void ledger_answered(void *arg, const struct err *e)
+static void ledger_is_there(void *arg)
 {
     struct drop *d = arg;
 
-    if (d->session.ended)
-        return;
-    if (e) {
-        fprintf(stderr, "chatfleet: DATABASE_ADMIN_URL: %s\n", e->text);
-        ctl_session_end(&d->session, e->kind == ERR_RETRY ? EXIT_UNAVAILABLE : EXIT_CONFIG);
-        return;
-    }
     d->ledger_ready = true;
     ask(d);
 }
 
 static void opened(struct ctl_session *s)
 {
-    static const struct browse_events events = {NULL, letter_came, browsed};
+    static const struct browse_events events = {queue_found, letter_came, browsed};
     struct drop *d = (struct drop *)(void *)s;
-    struct err e;
 
     d->ask = timer_new(s->loop, ask_again, d);
-    d->ledger = ledger_open(s->loop, ledger_answered, d, &e);
-    if (!d->ledger) {
-        fprintf(stderr, "chatfleet: %s\n", e.text);
-        ctl_session_end(s, EXIT_CONFIG);
+    d->ledger = ledger_open(s, ledger_is_there, d);
+    if (!d->ledger)
         return;
-    }
     d->browse = browse_new(s, &d->o->filter, BROWSE_WINDOW_MAX, &events, d);
 }
 
@@ -202,6 +202,18 @@ static void fini(struct ctl_session *s)
     browse_free(d->browse);
     ledger_free(d->ledger);
     timer_free(d->ask);
+}
+
+static void print_json(const struct drop *d)
+{
+    json_t *out =
+        json_pack("{s:I, s:I, s:I, s:o}", "matched", (json_int_t)counts_total(&d->counts),
+                  "dropped", (json_int_t)d->dropped, "uncertain", (json_int_t)d->uncertain,
+                  "other_tools", d->others < 0 ? json_null() : json_integer(d->others));
+
+    json_dumpf(out, stdout, JSON_COMPACT);
+    putchar('\n');
+    json_decref(out);
 }
 
 int dlq_drop(const struct dlq_options *o)
@@ -218,8 +230,7 @@ int dlq_drop(const struct dlq_options *o)
     d.arena = arena_new();
     code = ctl_session_run(&d.session);
     if (o->json)
-        printf("{\"matched\":%ld,\"dropped\":%ld,\"uncertain\":%ld}\n", counts_total(&d.counts),
-               d.dropped, d.uncertain);
+        print_json(&d);
     else if (d.dropped || d.uncertain)
         printf("dropped %ld, left %ld that are uncertain\n", d.dropped, d.uncertain);
     counts_free(&d.counts);

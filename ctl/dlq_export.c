@@ -14,9 +14,6 @@
 
 struct export
 {
-    struct ctl_session session; /* the first member: a session is its export */
-    const struct dlq_options *o;
-    struct browse *browse;
     FILE *file;
     long written, left_out;
 };
@@ -36,26 +33,6 @@ static enum browse_fate letter_came(void *arg, const struct mq_delivery *d, cons
     json_decref(line);
     x->written++;
     return BROWSE_HOLD;
-}
-
-static void ended(void *arg)
-{
-    struct export *x = arg;
-
-    browse_close(x->browse, EXIT_DONE);
-}
-
-static void opened(struct ctl_session *s)
-{
-    static const struct browse_events events = {NULL, letter_came, ended};
-    struct export *x = (struct export *)(void *)s;
-
-    x->browse = browse_new(s, &x->o->filter, BROWSE_WINDOW_MAX, &events, x);
-}
-
-static void fini(struct ctl_session *s)
-{
-    browse_free(((struct export *)(void *)s)->browse);
 }
 
 /* Of persons, as the letters are: for nobody else to read. */
@@ -92,8 +69,8 @@ static int take_place(struct export *x, const char *part, const char *path, int 
 
 int dlq_export(const struct dlq_options *o, const char *path)
 {
-    struct export x = {
-        .session = {.opened = opened, .fini = fini, .message_max = BROWSE_MESSAGE_MAX}, .o = o};
+    static const struct browse_events events = {NULL, letter_came, NULL};
+    struct export x = {.written = 0};
     char *part = name_part(path);
     bool bad;
     int code;
@@ -102,9 +79,9 @@ int dlq_export(const struct dlq_options *o, const char *path)
     if (!x.file) {
         fprintf(stderr, "chatfleet: %s: %s\n", path, strerror(errno));
         free(part);
-        return EXIT_REFUSED;
+        return EXIT_USAGE;
     }
-    code = ctl_session_run(&x.session);
+    code = browse_read(&o->filter, &events, &x);
     bad = fflush(x.file) != 0 || ferror(x.file);
     bad = take_place(&x, part, path, code) || bad;
     free(part);
@@ -114,7 +91,7 @@ int dlq_export(const struct dlq_options *o, const char *path)
     }
     if (code)
         return code;
-    fprintf(stderr, "exported %ld dead letters\n", x.written);
+    fprintf(stderr, "exported %ld dead letter%s\n", x.written, x.written == 1 ? "" : "s");
     if (x.left_out)
         fprintf(stderr, "chatfleet: left out %ld whose bodies are too large\n", x.left_out);
     return x.left_out ? EXIT_FAILED : EXIT_DONE;

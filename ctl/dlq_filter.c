@@ -2,11 +2,13 @@
 
 #include <ctype.h>
 #include <fnmatch.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
 #include "common/base/mem.h"
+#include "common/base/text.h"
 #include "common/chat/topology.h"
 #include "ctl/dlq_parse.h"
 
@@ -28,6 +30,26 @@ static int parse_queue(struct filter *f, const char *text, struct err *e)
         }
     }
     return err_set(e, ERR_REJECT, 400, "--queue: the fleet has no queue %.80s", text);
+}
+
+/* "ID,ID" */
+static int parse_ids(struct filter *f, const char *text, struct err *e)
+{
+    char id[UUID_TEXT];
+    const char *at = text;
+    size_t n = 0;
+
+    do {
+        at += n;
+        n = strcspn(at, ",");
+        snprintf(id, sizeof(id), "%.*s", n < sizeof(id) ? (int)n : 0, at);
+        if (!uuid_valid(id))
+            return err_set(e, ERR_REJECT, 400, "--id: %.*s is no id of a dead letter",
+                           n < 80 ? (int)n : 80, at);
+    } while (at[n++] == ',');
+    f->ids = mem_strdup(text);
+    text_lower(f->ids);
+    return 0;
 }
 
 /* POINTER=VALUE */
@@ -58,19 +80,39 @@ static int parse_moment(const char *option, const char *text, int64_t now_ms, in
                    option);
 }
 
+static int parse_times(struct filter *f, const struct filter_text *text, int64_t now_ms,
+                       struct err *e)
+{
+    if (parse_moment("--since", text->since, now_ms, &f->since_ms, e) ||
+        parse_moment("--until", text->until, now_ms, &f->until_ms, e))
+        return -1;
+    if (text->since && text->until && f->since_ms >= f->until_ms)
+        return err_set(e, ERR_REJECT, 400,
+                       "--since %.40s is not before --until %.40s: nothing can match", text->since,
+                       text->until);
+    return 0;
+}
+
+static int parse_user(struct filter *f, const char *text, struct err *e)
+{
+    f->user = text;
+    return !text || uuid_valid(text)
+               ? 0
+               : err_set(e, ERR_REJECT, 400, "--user wants a UUID, which %.80s is not", text);
+}
+
 int filter_parse(struct filter *f, const struct filter_text *text, int64_t now_ms, struct err *e)
 {
     memset(f, 0, sizeof(*f));
     f->operation = text->operation;
     f->error = text->error;
     f->tenant = text->tenant;
-    f->user = text->user;
     f->any = text->queue || text->operation || text->error || text->since || text->until ||
-             text->tenant || text->user || text->where;
+             text->tenant || text->user || text->where || text->ids;
     if ((text->queue && parse_queue(f, text->queue, e)) ||
         (text->where && parse_where(f, text->where, e)) ||
-        parse_moment("--since", text->since, now_ms, &f->since_ms, e) ||
-        parse_moment("--until", text->until, now_ms, &f->until_ms, e))
+        (text->ids && parse_ids(f, text->ids, e)) || parse_user(f, text->user, e) ||
+        parse_times(f, text, now_ms, e))
         return -1;
     if (text->limit && dlq_parse_count(text->limit, &f->limit))
         return err_set(e, ERR_REJECT, 400, "--limit wants a whole number of at least 1");
@@ -80,6 +122,7 @@ int filter_parse(struct filter *f, const struct filter_text *text, int64_t now_m
 void filter_free(struct filter *f)
 {
     free(f->pointer);
+    free(f->ids);
     json_decref(f->json);
 }
 
@@ -170,7 +213,7 @@ bool filter_wants_queue(const struct filter *f, const char *queue)
 bool filter_matches(const struct filter *f, const struct letter *l)
 {
     return like(f->operation, l->operation) && like(f->error, l->error) &&
-           same(f->tenant, l->tenant) &&
+           same(f->tenant, l->tenant) && (!f->ids || strstr(f->ids, l->id)) &&
            (!f->user || (l->user && strcasecmp(f->user, l->user) == 0)) &&
            (!f->since_ms || (l->failed_ms && l->failed_ms >= f->since_ms)) &&
            (!f->until_ms || (l->failed_ms && l->failed_ms < f->until_ms)) &&

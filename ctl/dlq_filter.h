@@ -9,13 +9,14 @@
 
 /* As it was written; NULL: not given. */
 struct filter_text {
-    const char *queue, *operation, *error, *since, *until, *tenant, *user, *where, *limit;
+    const char *queue, *operation, *error, *since, *until, *tenant, *user, *where, *limit, *ids;
 };
 
 struct filter {
     const char *queue;             /* without ".dlq" */
     const char *operation, *error; /* patterns of fnmatch(3) */
     const char *tenant, *user;
+    char *ids;                  /* owned: "ID,ID" in small letters, or NULL */
     int64_t since_ms, until_ms; /* 0: not bounded */
     char *pointer;              /* owned: into the body (RFC 6901), or NULL */
     const char *value;          /* that it is to have: as text, */

@@ -1,12 +1,15 @@
 /*
  * chatfleet dlq import: lines that export wrote become dead letters again, with the same ids. All lines
- * are checked before the first is published.
+ * are checked before the first is published, and then the queues are read: what is there already is not
+ * put there again.
  */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
+#include "common/base/map.h"
 #include "common/base/mem.h"
 #include "common/chat/envelope.h"
 #include "ctl/dlq.h"
@@ -21,13 +24,21 @@ struct import {
     const char *path;
     FILE *file;
     struct ledger_view *ledger;
-    char *line; /* getline()'s */
+    struct filter filter; /* the queue that all lines are of, if there is one */
+    struct browse *browse;
+    struct map *known; /* of each letter of the file: struct known */
+    char *line;        /* getline()'s */
     size_t line_room;
     struct arena *arena; /* of the one that waits for the broker, or NULL */
     struct mq_message message;
     struct timer *wait;
     bool at_end;
-    long under_way, imported, already, refused;
+    long lines, under_way, imported, already, present, refused;
+    long others; /* tools at work; -1: not known */
+};
+
+struct known {
+    long there; /* in its queue */
 };
 
 /* One that is on its way. */
@@ -58,6 +69,30 @@ static int read_letter(struct import *x, struct arena *a, struct mq_message *m, 
     return code ? -1 : 1;
 }
 
+/* A letter and its failure: one of another time is another one. */
+static struct known *known(struct import *x, const struct letter *l, bool make)
+{
+    char key[256];
+    int n = snprintf(key, sizeof(key), "%s %s %s %lld", l->queue, l->id, l->print,
+                     (long long)l->failed_ms);
+    struct known *k = map_get(x->known, key, (size_t)n);
+
+    if (!k && make) {
+        k = mem_alloc(sizeof(*k));
+        map_put(x->known, key, (size_t)n, k);
+    }
+    return k;
+}
+
+static void note(struct import *x, const struct letter *l)
+{
+    known(x, l, true);
+    if (x->lines++ == 0)
+        x->filter.queue = l->queue;
+    else if (x->filter.queue && strcmp(x->filter.queue, l->queue) != 0)
+        x->filter.queue = NULL;
+}
+
 static int check_all(struct import *x)
 {
     struct mq_message m;
@@ -71,6 +106,8 @@ static int check_all(struct import *x)
 
         line++;
         code = read_letter(x, a, &m, &l, &e);
+        if (code > 0)
+            note(x, &l);
         arena_free(a);
     } while (code > 0);
     if (code < 0) {
@@ -82,14 +119,14 @@ static int check_all(struct import *x)
     return 0;
 }
 
-/* Standard input can be read once only: a copy of it. */
-static FILE *spool(void)
+/* A pipe can be read once only: a copy of it. */
+static FILE *spool(FILE *from)
 {
     FILE *file = tmpfile();
     char part[65536];
     size_t n;
 
-    while (file && (n = fread(part, 1, sizeof(part), stdin)) > 0) {
+    while (file && (n = fread(part, 1, sizeof(part), from)) > 0) {
         if (fwrite(part, 1, n, file) != n) {
             fclose(file);
             return NULL;
@@ -163,6 +200,20 @@ static int publish(struct import *x, struct sent *s, struct err *e)
     return -1;
 }
 
+/* Of those that look the same as many are to be there as the file has. */
+static bool is_there(struct import *x, const struct letter *l)
+{
+    struct known *k = known(x, l, false);
+
+    if (k->there == 0) {
+        k->there = !l->indistinct; /* from now on */
+        return false;
+    }
+    k->there -= l->indistinct;
+    x->present++;
+    return true;
+}
+
 /* The next letter; 1, 0 when there is no more, -1 with an error. */
 static int import_one(struct import *x, struct err *e)
 {
@@ -177,6 +228,8 @@ static int import_one(struct import *x, struct err *e)
         x->already += code == 0;
         return code < 0 ? -1 : 1;
     }
+    if (is_there(x, &l))
+        return 1;
     s = mem_alloc(sizeof(*s));
     s->import = x;
     prepare(x, &l, s);
@@ -208,7 +261,7 @@ static void go_on(struct import *x)
         x->at_end = x->at_end || code == 0;
     }
     if (x->at_end && x->under_way == 0)
-        ctl_session_end(&x->session, x->refused ? EXIT_FAILED : EXIT_DONE);
+        browse_close(x->browse, x->refused ? EXIT_FAILED : EXIT_DONE);
 }
 
 static void waited(void *arg)
@@ -219,17 +272,63 @@ static void waited(void *arg)
         go_on(x);
 }
 
+/* ---- what is there ---- */
+
+static enum browse_fate letter_came(void *arg, const struct mq_delivery *d, const struct letter *l)
+{
+    struct known *k = known(arg, l, false);
+
+    (void)d;
+    if (k)
+        k->there++;
+    return BROWSE_HOLD;
+}
+
+static void queue_found(void *arg, const char *queue, long ready, long others)
+{
+    (void)queue;
+    (void)ready;
+    ((struct import *)arg)->others = others;
+}
+
+static void browsed(void *arg)
+{
+    go_on(arg);
+}
+
 static void opened(struct ctl_session *s)
 {
+    static const struct browse_events events = {queue_found, letter_came, browsed};
     struct import *x = (struct import *)(void *)s;
 
     x->wait = timer_new(s->loop, waited, x);
-    go_on(x);
+    x->browse = browse_new(s, &x->filter, BROWSE_WINDOW_MAX, &events, x);
 }
 
 static void fini(struct ctl_session *s)
 {
-    timer_free(((struct import *)(void *)s)->wait);
+    struct import *x = (struct import *)(void *)s;
+
+    browse_free(x->browse);
+    timer_free(x->wait);
+}
+
+static void print(const struct import *x, bool json)
+{
+    json_t *out;
+
+    if (!json) {
+        printf("imported %ld, left out %ld that were replayed already and %ld that are there\n",
+               x->imported, x->already, x->present);
+        return;
+    }
+    out = json_pack("{s:I, s:I, s:I, s:I, s:o}", "imported", (json_int_t)x->imported,
+                    "already_replayed", (json_int_t)x->already, "already_there",
+                    (json_int_t)x->present, "refused", (json_int_t)x->refused, "other_tools",
+                    x->others < 0 ? json_null() : json_integer(x->others));
+    json_dumpf(out, stdout, JSON_COMPACT);
+    putchar('\n');
+    json_decref(out);
 }
 
 static int run(struct import *x, bool json)
@@ -238,24 +337,39 @@ static int run(struct import *x, bool json)
     int code;
 
     if (check_all(x))
-        return EXIT_REFUSED;
+        return EXIT_USAGE;
     x->ledger = ledger_view_open(&e);
     if (!x->ledger) {
         fprintf(stderr, "chatfleet: the ledger: %s\n", e.text);
         return e.kind == ERR_RETRY ? EXIT_UNAVAILABLE : EXIT_CONFIG;
     }
     code = ctl_session_run(&x->session);
-    if (json)
-        printf("{\"imported\":%ld,\"already_replayed\":%ld,\"refused\":%ld}\n", x->imported,
-               x->already, x->refused);
-    else
-        printf("imported %ld, left out %ld that were replayed already\n", x->imported, x->already);
+    print(x, json);
     if (code == EXIT_UNAVAILABLE)
         fprintf(stderr,
                 "chatfleet: %ld more may have been imported; those of them that are "
                 "imported again are told by their ids\n",
                 x->under_way);
     return code;
+}
+
+static FILE *open_lines(const char *path)
+{
+    FILE *file = strcmp(path, "-") == 0 ? stdin : fopen(path, "re"), *copy;
+    struct stat st;
+
+    if (!file || (fstat(fileno(file), &st) == 0 && S_ISREG(st.st_mode) && file != stdin))
+        return file;
+    copy = spool(file);
+    if (file != stdin)
+        fclose(file);
+    return copy;
+}
+
+static void forget(void *value, void *arg)
+{
+    (void)arg;
+    free(value);
 }
 
 int dlq_import(const struct dlq_options *o, const char *path)
@@ -265,13 +379,16 @@ int dlq_import(const struct dlq_options *o, const char *path)
         .path = path};
     int code;
 
-    x.file = strcmp(path, "-") == 0 ? spool() : fopen(path, "re");
+    x.file = open_lines(path);
     if (!x.file) {
         fprintf(stderr, "chatfleet: %s: %s\n", path, strerror(errno));
-        return EXIT_REFUSED;
+        return EXIT_USAGE;
     }
+    x.known = map_new();
     code = run(&x, o->json);
     ledger_view_free(x.ledger);
+    map_each(x.known, forget, NULL);
+    map_free(x.known);
     fclose(x.file);
     free(x.line);
     return code;

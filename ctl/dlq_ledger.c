@@ -112,9 +112,10 @@ static void read_row(const char *(*text)(const void *from, int column), const vo
 /* ---- on the loop ---- */
 
 struct ledger {
+    struct ctl_session *session;
     struct pg *pg;
     struct timer *late;
-    ledger_ready *ready;
+    loop_cb *ready; /* until it is told */
     void *arg;
     char run[UUID_TEXT];
     char who[LEDGER_WHO];
@@ -132,12 +133,18 @@ struct asked {
 
 static void tell_ready(struct ledger *l, const struct err *e)
 {
-    ledger_ready *ready = l->ready;
+    loop_cb *ready = l->ready;
 
     timer_stop(l->late);
     l->ready = NULL;
-    if (ready)
-        ready(l->arg, e);
+    if (!ready || l->session->ended)
+        return;
+    if (!e) {
+        ready(l->arg);
+        return;
+    }
+    fprintf(stderr, "chatfleet: DATABASE_ADMIN_URL: %s\n", e->text);
+    ctl_session_end(l->session, e->kind == ERR_RETRY ? EXIT_UNAVAILABLE : EXIT_CONFIG);
 }
 
 static void explain_missing(const char *sqlstate, struct err *e)
@@ -204,7 +211,7 @@ static int check_url(struct err *e)
     return err_set(e, ERR_FATAL, 500, "DATABASE_ADMIN_URL is not set");
 }
 
-struct ledger *ledger_open(struct loop *loop, ledger_ready *ready, void *arg, struct err *e)
+static struct ledger *open_pool(struct ctl_session *s, loop_cb *ready, void *arg, struct err *e)
 {
     static const struct pg_events events = {up, down};
     const struct pg_config config = {.url = ctl_admin_url(),
@@ -219,16 +226,29 @@ struct ledger *ledger_open(struct loop *loop, ledger_ready *ready, void *arg, st
     if (check_url(e))
         return NULL;
     l = mem_alloc(sizeof(*l));
+    l->session = s;
     l->ready = ready;
     l->arg = arg;
     uuid_v7(l->run);
     name_us(l->who);
-    l->late = timer_new(loop, too_late, l);
+    l->late = timer_new(s->loop, too_late, l);
     timer_set(l->late, CONNECT_TIMEOUT_MS);
-    l->pg = pg_open(loop, &config, &events, l, e);
+    l->pg = pg_open(s->loop, &config, &events, l, e);
     if (!l->pg) {
         ledger_free(l);
         return NULL;
+    }
+    return l;
+}
+
+struct ledger *ledger_open(struct ctl_session *s, loop_cb *ready, void *arg)
+{
+    struct err e;
+    struct ledger *l = open_pool(s, ready, arg, &e);
+
+    if (!l) {
+        fprintf(stderr, "chatfleet: %s\n", e.text);
+        ctl_session_end(s, EXIT_CONFIG);
     }
     return l;
 }

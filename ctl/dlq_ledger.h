@@ -10,6 +10,7 @@
 
 #include "common/base/err.h"
 #include "common/io/loop.h"
+#include "ctl/ctl.h"
 #include "ctl/dlq_letter.h"
 
 /* What stands in the ledger about a letter. */
@@ -36,10 +37,10 @@ bool ledger_same_failure(const struct ledger_row *row, const struct letter *l);
 
 struct ledger;
 
-/* ready is called once the database is there, or with an error, once: not reached in time, or
- * without the table. A connection that is lost later comes back; what is under way waits for it. */
-typedef void ledger_ready(void *arg, const struct err *e);
-struct ledger *ledger_open(struct loop *l, ledger_ready *ready, void *arg, struct err *e);
+/* ready is called once, when the database is there. If it is not reached in time, or is without the
+ * table, the session ends with a message; so it does before a NULL. A connection that is lost later
+ * comes back; what is under way waits for it. */
+struct ledger *ledger_open(struct ctl_session *s, loop_cb *ready, void *arg);
 void ledger_free(struct ledger *l); /* NULL is allowed; no callback is called any more */
 const char *ledger_run(const struct ledger *l); /* the UUID of this run */
 

@@ -1,12 +1,7 @@
 /* chatfleet dlq list and show: what is there, without a change. */
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <strings.h>
 
-#include "common/base/clock.h"
-#include "common/base/map.h"
-#include "common/base/mem.h"
 #include "ctl/dlq.h"
 #include "ctl/dlq_browse.h"
 #include "ctl/dlq_count.h"
@@ -14,55 +9,23 @@
 #include "ctl/dlq_print.h"
 
 struct look {
-    struct ctl_session session; /* the first member: a session is its look */
     const struct dlq_options *o;
     struct ledger_view *ledger; /* NULL: not to be had */
     struct err no_ledger;
-    const struct browse_events *events;
-    struct browse *browse;
     struct counts counts;
     const char *id; /* wanted */
     long shown;
+    long others; /* tools at work; -1: not known */
 };
-
-static void ended(void *arg)
-{
-    struct look *k = arg;
-
-    browse_close(k->browse, EXIT_DONE);
-}
-
-static void opened(struct ctl_session *s)
-{
-    struct look *k = (struct look *)(void *)s;
-
-    k->browse = browse_new(s, &k->o->filter, BROWSE_WINDOW_MAX, k->events, k);
-}
-
-static void fini(struct ctl_session *s)
-{
-    struct look *k = (struct look *)(void *)s;
-
-    browse_free(k->browse);
-}
-
-static int look(struct look *k)
-{
-    k->session.opened = opened;
-    k->session.fini = fini;
-    k->session.message_max = BROWSE_MESSAGE_MAX;
-    k->ledger = ledger_view_open(&k->no_ledger);
-    return ctl_session_run(&k->session);
-}
 
 /* ---- list ---- */
 
-static void queue_found(void *arg, const char *queue, long ready)
+static void queue_found(void *arg, const char *queue, long ready, long others)
 {
     struct look *k = arg;
 
     (void)ready;
-    counts_queue(&k->counts, queue);
+    counts_queue(&k->counts, queue, others);
 }
 
 static enum browse_fate counted(void *arg, const struct mq_delivery *d, const struct letter *l)
@@ -74,12 +37,36 @@ static enum browse_fate counted(void *arg, const struct mq_delivery *d, const st
     return BROWSE_HOLD;
 }
 
+/* As they come: there may be many. */
+static enum browse_fate named(void *arg, const struct mq_delivery *d, const struct letter *l)
+{
+    struct look *k = arg;
+    json_t *out;
+
+    (void)d;
+    if (!k->o->json) {
+        print_line(l);
+        putchar('\n');
+        return BROWSE_HOLD;
+    }
+    out = print_line_json(l);
+    json_dumpf(out, stdout, JSON_COMPACT);
+    putchar('\n');
+    json_decref(out);
+    return BROWSE_HOLD;
+}
+
 int dlq_list(const struct dlq_options *o)
 {
-    static const struct browse_events events = {queue_found, counted, ended};
-    struct look k = {.o = o, .events = &events};
-    int code = look(&k);
+    static const struct browse_events counting = {queue_found, counted, NULL};
+    static const struct browse_events naming = {NULL, named, NULL};
+    struct look k = {.o = o};
+    int code;
 
+    if (o->ids)
+        return browse_read(&o->filter, &naming, &k);
+    k.ledger = ledger_view_open(&k.no_ledger);
+    code = browse_read(&o->filter, &counting, &k);
     if (code == EXIT_DONE && o->json)
         counts_print_json(&k.counts, k.ledger != NULL);
     else if (code == EXIT_DONE)
@@ -114,6 +101,13 @@ static void show_one(struct look *k, const struct letter *l)
     json_decref(out);
 }
 
+static void others_counted(void *arg, const char *queue, long ready, long others)
+{
+    (void)queue;
+    (void)ready;
+    ((struct look *)arg)->others = others;
+}
+
 static enum browse_fate looked_at(void *arg, const struct mq_delivery *d, const struct letter *l)
 {
     struct look *k = arg;
@@ -128,12 +122,15 @@ static enum browse_fate looked_at(void *arg, const struct mq_delivery *d, const 
 
 int dlq_show(const struct dlq_options *o, const char *id)
 {
-    static const struct browse_events events = {NULL, looked_at, ended};
-    struct look k = {.o = o, .events = &events, .id = id};
-    int code = look(&k);
+    static const struct browse_events events = {others_counted, looked_at, NULL};
+    struct look k = {.o = o, .id = id};
+    int code;
 
+    k.ledger = ledger_view_open(&k.no_ledger);
+    code = browse_read(&o->filter, &events, &k);
     if (code == EXIT_DONE && k.shown == 0) {
-        fprintf(stderr, "chatfleet: there is no dead letter %s\n", id);
+        fprintf(stderr, "chatfleet: there is no dead letter %s%s\n", id,
+                k.others > 0 ? " among those that nobody else holds" : "");
         code = EXIT_REFUSED;
     }
     ledger_view_free(k.ledger);

@@ -24,22 +24,22 @@ json_t *print_text(const char *text)
 }
 
 /* Also those that UTF-8 has in two bytes. */
-static bool is_control(const char *c, size_t bytes)
+static bool is_control(const char *c, size_t bytes, const char *allowed)
 {
     if (bytes == 1)
-        return iscntrl((unsigned char)*c) && *c != '\n' && *c != '\t';
+        return iscntrl((unsigned char)*c) && (!*c || !strchr(allowed, *c));
     return bytes == 2 && (unsigned char)c[0] == 0xc2 && (unsigned char)c[1] < 0xa0;
 }
 
-static void put_clean(const char *text, size_t n)
+static void put_clean(const char *text, size_t n, const char *allowed)
 {
     size_t i, bytes;
 
     for (i = 0; i < n; i += bytes) {
         bytes = text_utf8_char(text + i, n - i);
-        if (bytes == 0 || is_control(text + i, bytes)) {
+        if (bytes == 0 || is_control(text + i, bytes, allowed)) {
             putchar('?');
-            bytes = 1;
+            bytes += bytes == 0;
         } else {
             fwrite(text + i, 1, bytes, stdout);
         }
@@ -48,7 +48,12 @@ static void put_clean(const char *text, size_t n)
 
 void print_clean(const char *text)
 {
-    put_clean(text, strlen(text));
+    put_clean(text, strlen(text), "\n\t");
+}
+
+void print_words(const char *text)
+{
+    put_clean(text, strlen(text), "");
 }
 
 static const char *or_dash(const char *text)
@@ -70,8 +75,18 @@ void print_line(const struct letter *l)
     printf("%s  %-24s  %s", l->id, when(l->failed_ms, at), l->queue);
     for (i = 0; i < 3; i++) {
         fputs("  ", stdout);
-        print_clean(words[i]);
+        print_words(words[i]);
     }
+}
+
+json_t *print_line_json(const struct letter *l)
+{
+    char at[CLOCK_ISO_SIZE];
+
+    return json_pack("{s:s, s:s, s:o, s:o, s:s?, s:o, s:o}", "id", l->id, "queue", l->queue,
+                     "operation", print_text(l->operation), "tenant", print_text(l->tenant),
+                     "failed_at", l->failed_ms ? clock_iso(l->failed_ms, at) : NULL, "error_kind",
+                     print_text(l->error_kind), "error", print_text(l->error));
 }
 
 json_t *print_ledger(const struct ledger_row *row)
@@ -159,9 +174,9 @@ static void print_body(const struct mq_message *m)
 
     printf("body (%zu bytes)\n", m->body_len);
     if (text)
-        put_clean(text, strlen(text));
+        print_clean(text);
     else
-        put_clean(m->body, m->body_len);
+        put_clean(m->body, m->body_len, "\n\t");
     putchar('\n');
     free(text);
     json_decref(body);

@@ -16,11 +16,9 @@ enum fate { WOULD_REPLAY, WOULD_REMOVE, WOULD_LEAVE, WOULD_REFUSE, FATES };
 static const char *const fates[FATES] = {"replay", "remove", "leave", "refuse"};
 
 struct rehearsal {
-    struct ctl_session session; /* the first member: a session is its rehearsal */
     const struct dlq_options *o;
     struct ledger_view *ledger;
     struct err no_ledger;
-    struct browse *browse;
     long counts[FATES];
 };
 
@@ -88,26 +86,6 @@ static enum browse_fate letter_came(void *arg, const struct mq_delivery *d, cons
     return BROWSE_HOLD;
 }
 
-static void ended(void *arg)
-{
-    struct rehearsal *r = arg;
-
-    browse_close(r->browse, EXIT_DONE);
-}
-
-static void opened(struct ctl_session *s)
-{
-    static const struct browse_events events = {NULL, letter_came, ended};
-    struct rehearsal *r = (struct rehearsal *)(void *)s;
-
-    r->browse = browse_new(s, &r->o->filter, BROWSE_WINDOW_MAX, &events, r);
-}
-
-static void fini(struct ctl_session *s)
-{
-    browse_free(((struct rehearsal *)(void *)s)->browse);
-}
-
 static void print_end(const struct rehearsal *r)
 {
     if (r->o->json) {
@@ -127,12 +105,12 @@ static void print_end(const struct rehearsal *r)
 
 int dlq_rehearse(const struct dlq_options *o)
 {
-    struct rehearsal r = {
-        .session = {.opened = opened, .fini = fini, .message_max = BROWSE_MESSAGE_MAX}, .o = o};
+    static const struct browse_events events = {NULL, letter_came, NULL};
+    struct rehearsal r = {.o = o};
     int code;
 
     r.ledger = ledger_view_open(&r.no_ledger);
-    code = ctl_session_run(&r.session);
+    code = browse_read(&o->filter, &events, &r);
     if (code == EXIT_DONE)
         print_end(&r);
     ledger_view_free(r.ledger);

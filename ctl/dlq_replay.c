@@ -492,12 +492,13 @@ static void reply_came(void *arg, const struct mq_delivery *d)
     json_decref(problem);
 }
 
-static void queue_found(void *arg, const char *queue, long ready)
+static void queue_found(void *arg, const char *queue, long ready, long others)
 {
     struct replay *r = arg;
 
     (void)queue;
     r->report.waiting += ready > 0 ? ready : 0;
+    r->report.others = others;
 }
 
 /* A letter that came back in this run would be replayed for ever. */
@@ -564,17 +565,10 @@ static void begin_browsing(struct replay *r)
     timer_set(r->tick, TICK_MS);
 }
 
-static void ledger_answered(void *arg, const struct err *e)
+static void ledger_is_there(void *arg)
 {
     struct replay *r = arg;
 
-    if (r->session.ended)
-        return;
-    if (e) {
-        fprintf(stderr, "chatfleet: DATABASE_ADMIN_URL: %s\n", e->text);
-        ctl_session_end(&r->session, e->kind == ERR_RETRY ? EXIT_UNAVAILABLE : EXIT_CONFIG);
-        return;
-    }
     r->ledger_ready = true;
     begin_browsing(r);
 }
@@ -604,27 +598,25 @@ static void interrupted(void *arg)
     }
     r->stopping = false; /* whatever the reason was, now it is this */
     stop(r, "interrupted");
-    if (r->began)
+    if (r->began) {
         pump(r);
-    else
-        ctl_session_end(&r->session, EXIT_DONE);
+    } else {
+        fputs("chatfleet: interrupted before anything was replayed\n", stderr);
+        ctl_session_end(&r->session, EXIT_FAILED);
+    }
 }
 
 static void opened(struct ctl_session *s)
 {
     static const struct mq_consumer_events events = {reply_came, NULL};
     struct replay *r = (struct replay *)(void *)s;
-    struct err e;
 
     r->tick = timer_new(s->loop, tick, r);
     loop_on_signal(s->loop, SIGINT, interrupted, r);
     loop_on_signal(s->loop, SIGTERM, interrupted, r);
-    r->ledger = ledger_open(s->loop, ledger_answered, r, &e);
-    if (!r->ledger) {
-        fprintf(stderr, "chatfleet: %s\n", e.text);
-        ctl_session_end(s, EXIT_CONFIG);
+    r->ledger = ledger_open(s, ledger_is_there, r);
+    if (!r->ledger)
         return;
-    }
     memcpy(r->run, ledger_run(r->ledger), sizeof(r->run));
     r->reply_queue = mem_printf("%s.replay.%s", chat_names.prefix, r->run);
     mq_queue_declare(s->channel, r->reply_queue, false, true, NULL, NULL, NULL);
@@ -659,7 +651,7 @@ int dlq_replay(const struct dlq_options *o)
         if (code && !r.report.stopped)
             r.report.stopped = "the session with the broker was lost";
         outcome = report_end(&r.report, r.run, o->json);
-        code = outcome ? outcome : code;
+        code = outcome == EXIT_OPEN || !code ? outcome : code;
     }
     report_fini(&r.report);
     map_free(r.waiting);

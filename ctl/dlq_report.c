@@ -90,7 +90,7 @@ static void print_notes(const struct report *r)
         result = json_string_value(json_object_get(note, "result"));
         detail = json_string_value(json_object_get(note, "detail"));
         printf("%s  %s  %s%s", id, queue, result, detail ? ": " : "");
-        print_clean(detail ? detail : "");
+        print_words(detail ? detail : "");
         putchar('\n');
     }
     if (bad > NOTES_SHOWN)
@@ -107,6 +107,7 @@ static void print_json(const struct report *r, const char *run, double seconds)
 
     for (i = 0; i < RESULTS; i++)
         json_object_set_new(out, results[i].name, json_integer(r->counts[i]));
+    json_object_set_new(out, "other_tools", r->others < 0 ? json_null() : json_integer(r->others));
     json_object_set(out, "notes", r->notes);
     json_dumpf(out, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(6));
     putchar('\n');
@@ -139,5 +140,6 @@ int report_end(struct report *r, const char *run, bool json)
         print_plain(r, seconds);
     if (r->counts[RESULT_UNCERTAIN] || r->counts[RESULT_OPEN])
         return EXIT_OPEN;
-    return r->counts[RESULT_FAILED] || r->counts[RESULT_REFUSED] ? EXIT_FAILED : EXIT_DONE;
+    return r->counts[RESULT_FAILED] || r->counts[RESULT_REFUSED] || r->stopped ? EXIT_FAILED
+                                                                               : EXIT_DONE;
 }

@@ -21,6 +21,7 @@ enum result {
 struct report {
     long counts[RESULTS];
     long waiting; /* letters in the queues when they were begun */
+    long others;  /* tools at work beside this one; -1: not known */
     int64_t began_us, told_us;
     long told;
     bool tty;

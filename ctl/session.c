@@ -7,6 +7,7 @@
 int ctl_options(const struct option_value *options, int argc, char **argv)
 {
     const struct option_value *o;
+    unsigned long given = 0; /* a bit for each option */
     int i, left = 0;
 
     for (i = 1; i < argc; i++) {
@@ -21,6 +22,11 @@ int ctl_options(const struct option_value *options, int argc, char **argv)
                     o->name ? "wants a value" : "is not an option of this command; try --help");
             return -1;
         }
+        if (given & 1ul << (o - options)) {
+            fprintf(stderr, "chatfleet: %s is given twice\n", argv[i]);
+            return -1;
+        }
+        given |= 1ul << (o - options);
         if (o->value)
             *o->value = argv[++i];
         else

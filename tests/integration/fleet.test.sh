@@ -271,6 +271,33 @@ test_scale() {
     ok "scale starts, drains from the highest number, starts again what died"
 }
 
+dead_letters() { # of inference: how many, and how many of them a tool holds
+    [[ $(fleet status --json | jq -r '.queues[] | select(.queue == "inference") | "\(.dead) \(.dead_held)"') == "$1" ]]
+}
+
+test_held_dead_letters() {
+    local tool=$COPY/build/release/chatfleet id=7003de2a-7567-52d8-8709-bd77359c0acd answers
+    eval "$(fleet env)"
+    printf '{"id":"%s","queue":"inference","properties":{},"headers":[["x-dead-letter-id","S","%s"]],"body":""}' \
+        "$id" "$id" >"$WORK/letter"
+    expect 0 "$tool" dlq import "$WORK/letter"
+    mkfifo "$WORK/answers"
+    exec {answers}<>"$WORK/answers"
+    script -qec "'$tool' dlq drop --id $id" /dev/null <&"$answers" >"$WORK/question" 2>&1 & # holds it while it asks
+    BYSTANDER=$!
+    forget_env # else status takes these servers for ones of somebody's own
+    until_true grep -q 'Drop this letter for good' "$WORK/question"
+    until_true dead_letters '1 1' # the broker counts every five seconds
+    expect 0 fleet status
+    contains '^inference .* 1, 1 of them held by a tool'
+    echo yes >&"$answers"
+    wait "$BYSTANDER" || not_ok "drop: $(<"$WORK/question")"
+    BYSTANDER=''
+    exec {answers}>&-
+    until_true dead_letters '0 0'
+    ok "status counts dead letters that a tool holds"
+}
+
 # A pid that the kernel has given to somebody else is not ours.
 test_recycled_pid() {
     tail -f /dev/null &
@@ -455,6 +482,7 @@ test_broker_is_private
 test_database_is_private
 test_dead_worker
 test_scale
+test_held_dead_letters
 test_recycled_pid
 test_rolling_restart
 test_socket_outlives_shims

@@ -11,7 +11,8 @@
 #include "ctl/dlq_filter.h"
 #include "tests/unit/unit.h"
 
-#define ID "7003de2a-7567-52d8-8709-bd77359c0acd"
+#define ID       "7003de2a-7567-52d8-8709-bd77359c0acd"
+#define OTHER_ID "a003de2a-7567-52d8-8709-bd77359c0acd"
 
 static struct arena *arena;
 
@@ -118,6 +119,10 @@ static void choosing(void)
     CU_ASSERT_TRUE(CHOSEN("{}", .error = "*503*"));
     CU_ASSERT_FALSE(CHOSEN("{}", .error = "503"));
     CU_ASSERT_TRUE(CHOSEN("{}", .user = "4b17b5fc-dd05-40dd-92d5-158c626fd90b"));
+    CU_ASSERT_TRUE(CHOSEN("{}", .ids = ID));
+    CU_ASSERT_TRUE(CHOSEN("{}", .ids = OTHER_ID "," ID));
+    CU_ASSERT_TRUE(CHOSEN("{}", .ids = "7003DE2A-7567-52D8-8709-BD77359C0ACD"));
+    CU_ASSERT_FALSE(CHOSEN("{}", .ids = OTHER_ID));
     CU_ASSERT_TRUE(CHOSEN("{}", .since = "90s"));
     CU_ASSERT_FALSE(CHOSEN("{}", .since = "89s"));
     CU_ASSERT_FALSE(CHOSEN("{}", .until = "90s"));
@@ -137,9 +142,21 @@ static void choosing(void)
 static void wrong_filters(void)
 {
     static const struct filter_text wrong[] = {
-        {.queue = "chat"}, {.queue = ".dlq"},  {.since = "soon"},
-        {.until = ""},     {.where = "title"}, {.where = "title=x"},
-        {.where = "/~=x"}, {.where = "/~2=x"}, {.limit = "many"},
+        {.queue = "chat"},
+        {.queue = ".dlq"},
+        {.since = "soon"},
+        {.until = ""},
+        {.where = "title"},
+        {.where = "title=x"},
+        {.where = "/~=x"},
+        {.where = "/~2=x"},
+        {.limit = "many"},
+        {.ids = "x"},
+        {.ids = ID ","},
+        {.ids = ID " " OTHER_ID},
+        {.user = "bob"},
+        {.since = "1h", .until = "2h"},
+        {.since = "2026-11-21", .until = "2026-11-21"},
     };
     struct filter f;
     struct err e;

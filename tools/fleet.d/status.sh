@@ -8,7 +8,7 @@ Usage: ./fleet status [--json]
 Shows the broker, the database and each process that runs or should run: state (up; starting; unhealthy; dead),
 pid, admin address, its first queue; then for each work queue of the broker, also of kinds of which
 none runs, the messages that wait (ready), that workers hold (unacked), that wait for a retry, and the
-dead letters, as the management API counted them some seconds ago. Without that API these are the
+dead letters (with those that a tool holds at the moment), as the management API counted them some seconds ago. Without that API these are the
 queues of the processes, with "-" for the numbers. Exit code 0 when all that should run is up, else 1.
 With --json:
 
@@ -17,7 +17,7 @@ With --json:
    "database": {"private", "alive", "pid", "address"},
    "processes": [{"kind", "name", "pid", "state", "alive", "ready", "admin", "outdated",
                   "queue", "ready_messages", "unacked_messages"}],
-   "queues": [{"queue", "ready", "unacked", "retrying", "dead"}]}
+   "queues": [{"queue", "ready", "unacked", "retrying", "dead", "dead_held"}]}
 
 What is not known is null. "ready" says that the process's own /health is 200 at this moment.
 TEXT
@@ -62,10 +62,11 @@ status_json() {
         --arg management "$(management_address "$management")" \
         --argjson overview "$(api_or_null 'overview?columns=rabbitmq_version')" \
         --argjson queues "$(api_or_null "queues/$vhost?columns=name,messages_ready,messages_unacknowledged")" \
-        --arg replies "${EXCHANGE_PREFIX:-chat}.reply." \
+        --arg prefix "${EXCHANGE_PREFIX:-chat}" \
         --arg health "$(status_health)" '
         def known: if . == "" then null else . end;
-        def is_work: startswith($replies) or test("\\.retry\\.|\\.dlq$|^amq\\.") | not;
+        def is_work: . as $name | any((".reply.", ".replay.", ".dlq.tools"); . as $own | $name
+            | startswith($prefix + $own)) or test("\\.retry\\.|\\.dlq$|^amq\\.") | not;
         ([$health | split("\n")[] | select(. != "") | split(" ") | {(.[0]): .[1]}] | add // {}) as $codes
         | (($queues // []) | map({(.name): .}) | add // {}) as $queues
         | [split("\n")[] | select(. != "") | split("\t")
@@ -84,7 +85,9 @@ status_json() {
             unacked: $queues[.].messages_unacknowledged,
             retrying: (. as $q | [$queues[] | select(.name | startswith($q + ".retry."))
                 | .messages_ready] | if length == 0 then null else add end),
-            dead: $queues[. + ".dlq"].messages_ready})) as $work
+            dead: ($queues[. + ".dlq"]
+                | if . == null then null else .messages_ready + .messages_unacknowledged end),
+            dead_held: $queues[. + ".dlq"].messages_unacknowledged})) as $work
         | {private: $private,
            alive: (if $overview != null then true elif $private or $management != "" then false
                    else null end),
@@ -166,7 +169,8 @@ status_table() {
         printf "$queues" QUEUE READY UNACKED RETRYING "DEAD LETTERS"
         while IFS=$'\t' read -ra row; do
             printf "$queues" "${row[@]}"
-        done < <(jq --raw-output '.queues[] | [.queue, .ready, .unacked, .retrying, .dead]
+        done < <(jq --raw-output '.queues[] | [.queue, .ready, .unacked, .retrying,
+            if (.dead_held // 0) > 0 then "\(.dead), \(.dead_held) of them held by a tool" else .dead end]
             | map(. // "-") | @tsv' <<<"$1")
     }
     echo

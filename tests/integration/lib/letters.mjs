@@ -1,7 +1,9 @@
 // Dead letters for tests, and the tool that replays them.
 import { spawn } from 'node:child_process';
+import { randomUUID } from 'node:crypto';
 import { binary } from './environment.mjs';
 import { plainEnvironment, run } from './processes.mjs';
+import { Person } from './person.mjs';
 import { later, until } from './wait.mjs';
 import { uuid7 } from './uuid.mjs';
 
@@ -9,6 +11,10 @@ const DAY = 86400000;
 
 // Older than persistence takes without being told that it is a replay.
 export const longAgo = () => uuid7(Date.now() - 400 * DAY);
+
+// A person in a tenant of a test's own, which its filters name.
+export const somebody = () => new Person({ tenant: `t-${randomUUID().slice(0, 8)}` });
+export const of = (person) => ['--tenant', person.tenant];
 
 export class Letters {
   constructor(house, caller) {
@@ -27,20 +33,28 @@ export class Letters {
     return out;
   }
 
-  // The same on a terminal, where this is typed when the tool asks: {code, output}.
+  replay(person, ...args) {
+    return this.tool(['replay', ...of(person), '--json', ...args]);
+  }
+
+  // The same on a terminal, where this is typed when the tool asks (a function is called then, and returns
+  // it): {code, output}.
   async onTerminal(args, question, answer) {
     const command = [binary('chatfleet'), 'dlq', ...args].map((word) => `'${word}'`).join(' ');
     const child = spawn('script', ['-qec', command, '/dev/null'], { env: plainEnvironment(this.env()) });
     const { promise, resolve } = later(`chatfleet dlq ${args.join(' ')} ends`);
-    let output = '', asked = false;
+    let output = '', asked = false, typed;
     child.stdout.on('data', (text) => {
       output += text;
       if (asked || !question.test(output)) return;
       asked = true;
-      child.stdin.write(`${answer}\n`);
+      typed = Promise.resolve(typeof answer === 'function' ? answer() : answer);
+      typed.then((text) => child.stdin.write(`${text}\n`), () => child.kill());
     });
     child.on('close', resolve);
-    return { code: await promise, output };
+    const code = await promise;
+    await typed; // fails with it
+    return { code, output };
   }
 
   env(more = {}) {
@@ -58,7 +72,7 @@ export class Letters {
       }));
     }
     await until(`${count} more letters of ${person.tenant}`, async () => {
-      const there = await this.exported(['--tenant', person.tenant]);
+      const there = await this.exported(of(person));
       return ids.every((id) => there.some((l) => l.properties.message_id === id));
     });
     return ids;
@@ -67,7 +81,7 @@ export class Letters {
   // Letters of a person's tenant, by and by: what a tool held comes back when its connection has ended.
   has(person, count) {
     return until(`${count} letters of ${person.tenant}`, async () =>
-      (await this.exported(['--tenant', person.tenant])).length === count);
+      (await this.exported(of(person))).length === count);
   }
 
   async waiting(queue) {
@@ -104,6 +118,10 @@ export class Letters {
 
   ledger(where = 'true', params = []) {
     return this.house.database.rows(`SELECT * FROM chat.replay_ledger WHERE ${where} ORDER BY claimed_at`, params);
+  }
+
+  ledgerOf(person) {
+    return this.ledger('tenant_id = $1', [person.tenant]);
   }
 
   // How many conversations a person has, by their ids.
