@@ -165,6 +165,32 @@ static const struct arg turn_args[] = {{.name = "turn_id",
                                         .help = "From the answer, a 202 or a 504."},
                                        {0}};
 
+/* ---- usage ---- */
+
+static const struct route usage_summary_get[] = {{"GET", "/usage/summary"}, {0}};
+static const struct arg usage_summary_args[] = {
+    {.name = "period",
+     .type = ARG_CHOICE,
+     .place = ARG_IN_QUERY,
+     .choices = "day week month year",
+     .help = "What the series counts by; month when not given."},
+    {.name = "year",
+     .type = ARG_INTEGER,
+     .place = ARG_IN_QUERY,
+     .min = 1970,
+     .max = 9998, /* so that its end has four digits, too */
+     .help = "In UTC; this year when not given, and all years when the period is year."},
+    {.name = "month",
+     .type = ARG_INTEGER,
+     .place = ARG_IN_QUERY,
+     .min = 1,
+     .max = 12,
+     .help = "That month alone; the whole year when not given."},
+    {0}};
+
+static const struct route conversation_usage_get[] = {
+    {"GET", "/conversations/{conversation_id}/usage"}, {0}};
+
 const struct operation operations[] = {
     {.name = "system.echo",
      .summary = "Sends the arguments through the fleet and back",
@@ -266,6 +292,26 @@ const struct operation operations[] = {
      .summary = "What became of a turn (a sent or regenerated message)",
      .routes = turn_get,
      .args = turn_args,
+     .personal = true,
+     .queue = "persistence.read",
+     .slip = "",
+     .timeout_ms = 10000,
+     .max_attempts = 1,
+     .role = ROLE_USER},
+    {.name = "usage.summary",
+     .summary = "What the user's answers took and cost, by time and by model",
+     .routes = usage_summary_get,
+     .args = usage_summary_args,
+     .personal = true,
+     .queue = "persistence.read",
+     .slip = "",
+     .timeout_ms = 10000,
+     .max_attempts = 1,
+     .role = ROLE_USER},
+    {.name = "conversation.usage",
+     .summary = "What a conversation's answers took and cost, by model",
+     .routes = conversation_usage_get,
+     .args = conversation_args,
      .personal = true,
      .queue = "persistence.read",
      .slip = "",

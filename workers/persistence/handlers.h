@@ -24,6 +24,10 @@ void message_commit(struct job *job);
 void turn_fail(struct job *job);
 void turn_get(struct job *job);
 
+/* usage.c */
+void usage_summary(struct job *job);
+void conversation_usage(struct job *job);
+
 /* Settings of all of them. */
 struct persistence_settings {
     bool auto_provision;

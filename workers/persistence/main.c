@@ -16,6 +16,8 @@ static const struct worker_operation operations[] = {
     {"message.commit", message_commit},
     {"turn.fail", turn_fail},
     {"turn.get", turn_get},
+    {"usage.summary", usage_summary},
+    {"conversation.usage", conversation_usage},
 };
 
 static int start(struct worker *w, struct err *e)

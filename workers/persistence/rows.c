@@ -65,6 +65,23 @@ static bool is_true(const struct pg_segment *s, int statement, int row, int colu
     return text && strcmp(text, "t") == 0;
 }
 
+json_t *row_boolean(const struct pg_segment *s, int statement, int row, int column)
+{
+    return json_boolean(is_true(s, statement, row, column));
+}
+
+json_t *row_integer(const struct pg_segment *s, int statement, int row, int column)
+{
+    return json_integer((json_int_t)pg_integer(s, statement, row, column));
+}
+
+json_t *row_number(const struct pg_segment *s, int statement, int row, int column)
+{
+    const char *text = pg_text(s, statement, row, column);
+
+    return json_real(text ? atof(text) : 0);
+}
+
 json_t *row_conversation(const struct pg_segment *s, int statement, int row, int first)
 {
     return json_pack(
@@ -96,12 +113,10 @@ json_t *row_message(const struct pg_segment *s, int statement, int row, int firs
 
 json_t *row_usage(const struct pg_segment *s, int statement, int row, int first)
 {
-    const char *cost = pg_text(s, statement, row, first + 3);
-
-    return json_pack("{s:I, s:I, s:I, s:f, s:o, s:b}", "prompt_tokens",
-                     (json_int_t)pg_integer(s, statement, row, first), "completion_tokens",
-                     (json_int_t)pg_integer(s, statement, row, first + 1), "total_tokens",
-                     (json_int_t)pg_integer(s, statement, row, first + 2), "cost",
-                     cost ? atof(cost) : 0.0, "model", row_text(s, statement, row, first + 4),
-                     "is_free_model", is_true(s, statement, row, first + 5));
+    return json_pack(
+        "{s:o, s:o, s:o, s:o, s:o, s:o}", "prompt_tokens", row_integer(s, statement, row, first),
+        "completion_tokens", row_integer(s, statement, row, first + 1), "total_tokens",
+        row_integer(s, statement, row, first + 2), "cost", row_number(s, statement, row, first + 3),
+        "model", row_text(s, statement, row, first + 4), "is_free_model",
+        row_boolean(s, statement, row, first + 5));
 }

@@ -35,5 +35,8 @@ json_t *row_usage(const struct pg_segment *s, int statement, int row, int first)
 json_t *row_text(const struct pg_segment *s, int statement, int row, int column);
 json_t *row_json(const struct pg_segment *s, int statement, int row, int column);
 json_t *row_time(const struct pg_segment *s, int statement, int row, int column); /* ISO 8601 */
+json_t *row_boolean(const struct pg_segment *s, int statement, int row, int column);
+json_t *row_integer(const struct pg_segment *s, int statement, int row, int column);
+json_t *row_number(const struct pg_segment *s, int statement, int row, int column); /* numeric */
 
 #endif

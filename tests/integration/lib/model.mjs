@@ -320,8 +320,8 @@ const MODES = {
   // a stream is answered in one piece
   plain: (t) => t.json(t.whole()),
   // another model answers
-  other: (t) => {
-    t.body.model = 'some/other';
+  other: (t, name) => {
+    t.body.model = name ?? 'some/other';
     t.answer();
   },
   'bad-bytes': (t) => {
