@@ -4,6 +4,7 @@
 //   … OPENAI_BASE_URL: model.url, or OPENROUTER_BASE_URL with any OPENROUTER_API_KEY …
 //   model.mode = 'status 429';   // what it does from now on; or, for one request,
 //   'Hello [model:drop]'         // the question itself says so
+//   model.modes['some/model'] = 'status 500'   // whenever this one is asked
 //   model.requests               // what came: {headers, body, question, mode, closed}
 //   await model.close();
 //
@@ -28,6 +29,7 @@ class Model {
 
   constructor({ mode = 'normal' } = {}) {
     this.mode = mode;
+    this.modes = {}; // by the name of the model that is asked
     this.requests = [];
   }
 
@@ -79,7 +81,7 @@ class Model {
     for await (const part of request) parts.push(part);
     const body = JSON.parse(Buffer.concat(parts).toString() || 'null');
     const question = questionOf(body);
-    const chosen = /\[model:([^\]]+)\]/.exec(question)?.[1] ?? this.mode;
+    const chosen = this.modes[body?.model] ?? /\[model:([^\]]+)\]/.exec(question)?.[1] ?? this.mode;
     const [mode, ...args] = chosen.split(' ');
     const entry = {
       method: request.method, path: request.url, headers: request.headers, body, question, mode,
