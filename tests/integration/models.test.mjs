@@ -1,5 +1,6 @@
 // Which model is asked: the chain of fallbacks, local ones first, and the circuit breaker of each.
 import assert from 'node:assert/strict';
+import { randomUUID } from 'node:crypto';
 import { after, afterEach, before, describe, it } from 'node:test';
 import { House } from './lib/house.mjs';
 import { metricsOf, request } from './lib/http.mjs';
@@ -28,7 +29,7 @@ afterEach(() => {
 
 const chain = (env) => ({
   OPENROUTER_API_KEY: 'any', OPENROUTER_BASE_URL: model.url, DEFAULT_MODEL: DEFAULT, FALLBACK_MODEL: FREE,
-  EMERGENCY_FALLBACK_MODEL: PAID, BREAKER_OPEN_SECONDS: '0', MODEL_FIRST_TOKEN_TIMEOUT_SECONDS: '1', ...env,
+  EMERGENCY_FALLBACK_MODEL: PAID, BREAKER_OPEN_SECONDS: '0', FREE_MODEL_RATE_LIMIT_PER_MINUTE: '0', MODEL_FIRST_TOKEN_TIMEOUT_SECONDS: '3', ...env,
 });
 const start = (env) => house.start('chatfleet-inference', chain(env)).ready();
 const asked = () => model.requests.map(({ body }) => body.model);
@@ -128,9 +129,9 @@ describe('the next model', () => {
 
   it('is told of in the log, without what was said', async () => {
     model.modes = { [DEFAULT]: 'status 500' };
-    const before_ = worker.events('next model asked').length;
-    await ask(caller, 'between us');
-    const [line] = worker.events('next model asked').slice(before_);
+    const correlationId = randomUUID();
+    await ask(caller, 'between us', {}, { correlationId });
+    const line = await worker.event('next model asked', (l) => l.correlation_id === correlationId);
     assert.deepEqual([line.failed, line.model, line.provider], [DEFAULT, FREE, 'openrouter']);
     assert.doesNotMatch(worker.stderr, /between us/);
     const of = (labels) => metricsOf(worker.adminPort).then((text) => valueOf(text, 'openrouter_requests_total', labels));
@@ -173,7 +174,7 @@ describe('a local model', () => {
     local.modes = { own: 'status 503' }; // as it says while it loads
     const { answer } = await ask(caller, 'still asleep?', { stream: true });
     assert.deepEqual([answer.provider, answer.model], ['openrouter', DEFAULT]);
-    assert.equal(worker.events('next model asked').at(-1).provider, 'openrouter');
+    assert.equal((await worker.event('next model asked')).provider, 'openrouter');
     local.modes = {};
     assert.equal((await ask(caller, 'awake?')).answer.provider, 'llamacpp');
   }));
@@ -196,7 +197,7 @@ describe('a model that keeps failing', () => {
     assert.deepEqual([await state(), await breakerOf(worker, DEFAULT)], [0, 'closed']);
     for (let i = 0; i < 3; i++) await ask(caller, `failure ${i}`);
     assert.deepEqual([await state(), await breakerOf(worker, DEFAULT)], [2, 'open']);
-    const [line] = worker.events('model left alone');
+    const line = await worker.event('model left alone');
     assert.equal(line.model, DEFAULT);
     const before_ = asked().filter((name) => name === DEFAULT).length;
     assert.equal(before_, 3);
@@ -211,7 +212,7 @@ describe('a model that keeps failing', () => {
       model.modes = { [DEFAULT]: 'status 429 300' };
       await ask(caller, 'too much?');
       assert.equal(await breakerOf(worker, DEFAULT), 'open');
-      assert.equal(worker.events('model left alone')[0].ms, 300000);
+      assert.equal((await worker.event('model left alone')).ms, 300000);
       await ask(caller, 'and now?');
       assert.deepEqual(asked(), [DEFAULT, FREE, FREE]);
     }));
@@ -220,7 +221,7 @@ describe('a model that keeps failing', () => {
     { ...settings, FALLBACK_MODEL: 'none', BREAKER_OPEN_MAX_SECONDS: '600' }, async () => {
       model.modes = { [DEFAULT]: 'status 503 300' };
       assert.match(await retry('hello?'), /overloaded/);
-      assert.match(await retry('hello again?'), /all models failed of late; one is asked again in (299|300) s/);
+      assert.match(await retry('hello again?'), /no model takes requests now; one is asked in (299|300) s/);
       assert.deepEqual(asked(), [DEFAULT]);
     }));
 
@@ -230,4 +231,61 @@ describe('a model that keeps failing', () => {
     assert.equal(await breakerOf(worker, DEFAULT), 'closed');
     assert.equal(asked().filter((name) => name === DEFAULT).length, 6);
   }));
+});
+
+describe('free models', () => {
+  const settings = {
+    DEFAULT_MODEL: FREE, FALLBACK_MODEL: PAID, USE_FREE_MODELS_ONLY: 'false', FREE_MODEL_RATE_LIMIT_PER_MINUTE: '3',
+    FREE_MODEL_WAIT_MS: '0',
+  };
+  const countOf = (name) => asked().filter((m) => m === name).length;
+
+  it('are asked as often as the account may', withWorker(settings, async () => {
+    const answers = [];
+    for (let i = 0; i < 5; i++) answers.push((await ask(caller, `free ${i}`)).answer.model);
+    assert.deepEqual(answers, [FREE, FREE, FREE, PAID, PAID]);
+    assert.equal(countOf(FREE), 3);
+  }));
+
+  it('share that among all workers', withWorker({ ...settings, FREE_MODEL_RATE_LIMIT_PER_MINUTE: '4' }, async (first) => {
+    const second = await start({ ...settings, FREE_MODEL_RATE_LIMIT_PER_MINUTE: '4' });
+    for (const worker of [first, second]) {
+      await until('each knows of the other', async () => {
+        await ask(caller, 'how many are we?', {}, {});
+        return valueOf(await metricsOf(worker.adminPort), 'inference_processes', {}) === 2;
+      });
+    }
+    assert.ok(countOf(FREE) <= 8, 'four each, before they knew');
+    const before_ = countOf(FREE);
+    await Promise.all(Array.from({ length: 20 }, (_, i) => ask(caller, `both ${i}`)));
+    assert.ok(countOf(FREE) - before_ <= 4);
+    await second.stop();
+  }));
+
+  it('are waited for a little', withWorker({
+    ...settings, FREE_MODEL_RATE_LIMIT_PER_MINUTE: '1', FREE_MODEL_WAIT_MS: '60000', DRAIN_TIMEOUT_SECONDS: '1',
+  }, async (worker) => {
+    await ask(caller, 'first');
+    await caller.send('inference.generate', promptOf('later'), { replyTo: null });
+    await until('it waits', async () =>
+      valueOf(await metricsOf(worker.adminPort), 'inference_generations_in_flight', {}) === 1);
+    assert.deepEqual(asked(), [FREE]);
+    await worker.stop(); // which hands it back
+    await caller.channel.purgeQueue('inference');
+  }));
+
+  it('are left alone when the provider says that the account has no more', withWorker(
+    { ...settings, FREE_MODEL_RATE_LIMIT_PER_MINUTE: '0', FALLBACK_MODEL: 'another:free', EMERGENCY_FALLBACK_MODEL: PAID },
+    async () => {
+      model.modes = { [FREE]: 'no-quota 600' };
+      for (let i = 0; i < 2; i++) assert.equal((await ask(caller, `none left ${i}`)).answer.model, PAID);
+      assert.deepEqual(asked(), [FREE, PAID, PAID]);
+    }));
+
+  it('that all have no room are asked later', withWorker(
+    { ...settings, FALLBACK_MODEL: 'none', EMERGENCY_FALLBACK_MODEL: 'none' }, async () => {
+      for (let i = 0; i < 3; i++) await ask(caller, `the only one ${i}`);
+      assert.match(await retry('one too many'), /no model takes requests now; one is asked in [1-6]?[0-9] s/);
+      assert.equal(model.requests.length, 3);
+    }));
 });

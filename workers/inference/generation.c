@@ -129,10 +129,18 @@ int generation_text(struct generation *g, const char *text, size_t n, struct err
 
 /* ---- one after the other ---- */
 
+static void give_up(struct generation *g);
+
 /* May end it. */
 static void ask(struct generation *g, struct model *m)
 {
+    if (g->model)
+        log_event(LOG_WARN, "next model asked",
+                  LOG_STR("correlation_id", job_envelope(g->job)->correlation_id),
+                  LOG_STR("failed", g->model->name), LOG_STR("model", m->name),
+                  LOG_STR("provider", m->provider->name), LOG_STR("error", g->why.text));
     g->model = m;
+    g->asking = true;
     g->answer = (struct answer){.model = NULL};
     g->asked_us = clock_monotonic_us();
     g->first_us = 0;
@@ -142,24 +150,37 @@ static void ask(struct generation *g, struct model *m)
     m->provider->begin(g);
 }
 
+/* Asks the next model behind g->model, now or when its quota has room; if there is none, gives up. */
+static void ask_next(void *arg)
+{
+    struct generation *g = arg;
+    int64_t wait_ms = inference_settings.free_wait_ms - g->paused_ms;
+    struct model *m = models_next(g->model, g->without, &wait_ms);
+
+    if (!m) {
+        if (!g->model) /* nobody was asked */
+            err_set(&g->why, ERR_RETRY, 503, "no model takes requests now; one is asked in %lld s",
+                    (long long)(models_wait_ms() + 999) / 1000);
+        give_up(g);
+    } else if (wait_ms == 0) {
+        ask(g, m);
+    } else {
+        if (!g->pause)
+            g->pause = timer_new(state.loop, ask_next, g);
+        g->paused_ms += wait_ms;
+        timer_set(g->pause, wait_ms);
+    }
+}
+
 static void begin(struct generation *g)
 {
-    struct model *m = models_first();
-    struct failure f = {.blame = BLAME_PROMPT};
-
     TAILQ_REMOVE(&state.waiting, g, link);
     state.waiting_count--;
     TAILQ_INSERT_TAIL(&state.under_way, g, link);
     state.under_way_count++;
     g->begun = true;
     g->begun_us = clock_monotonic_us();
-    if (m) {
-        ask(g, m);
-        return;
-    }
-    err_set(&f.why, ERR_RETRY, 503, "all models failed of late; one is asked again in %lld s",
-            (long long)(models_wait_ms() + 999) / 1000);
-    generation_fail(g, &f);
+    ask_next(g);
 }
 
 static void begin_waiting(void)
@@ -179,6 +200,7 @@ static void generation_free(struct generation *g)
     state.under_way_count -= g->begun;
     state.waiting_count -= !g->begun;
     timer_free(g->teller);
+    timer_free(g->pause);
     buf_free(&g->text);
     free(g);
 }
@@ -285,14 +307,6 @@ static bool caller_waits(const struct generation *g)
     return !env->reply_to || env->deadline_ms == 0 || clock_wall_ms() < env->deadline_ms;
 }
 
-/* Who is asked when the model failed; NULL: nobody. */
-static struct model *successor(const struct generation *g, const struct failure *f)
-{
-    if (f->blame == BLAME_PROMPT || g->told > 0 || !caller_waits(g))
-        return NULL;
-    return models_next(g->model, f->blame == BLAME_ACCOUNT ? g->model->provider : NULL);
-}
-
 static void take_note(struct generation *g, const struct failure *f)
 {
     count_request(g->model, f->status);
@@ -300,27 +314,16 @@ static void take_note(struct generation *g, const struct failure *f)
         models_failed(g->model, f->retry_after_ms);
     else
         models_unknown(g->model);
+    if (f->no_free_ms > 0)
+        models_no_free_ones(g->model, f->no_free_ms);
     g->may_pass |= f->why.kind == ERR_RETRY;
 }
 
-void generation_fail(struct generation *g, const struct failure *f)
+static void give_up(struct generation *g)
 {
-    struct err why = f->why;
+    struct err why = g->why;
     struct job *job = g->job;
-    struct model *next;
 
-    if (g->model) {
-        take_note(g, f);
-        next = successor(g, f);
-        if (next) {
-            log_event(LOG_WARN, "next model asked",
-                      LOG_STR("correlation_id", job_envelope(job)->correlation_id),
-                      LOG_STR("failed", g->model->name), LOG_STR("model", next->name),
-                      LOG_STR("provider", next->provider->name), LOG_STR("error", why.text));
-            ask(g, next);
-            return;
-        }
-    }
     if (g->told > 0) { /* a second text must not follow the first */
         why.kind = ERR_FATAL;
         tell(g);
@@ -330,6 +333,19 @@ void generation_fail(struct generation *g, const struct failure *f)
     generation_free(g);
     job_fail(job, &why);
     begin_waiting();
+}
+
+void generation_fail(struct generation *g, const struct failure *f)
+{
+    g->asking = false;
+    g->why = f->why;
+    take_note(g, f);
+    if (f->blame == BLAME_ACCOUNT)
+        g->without = g->model->provider;
+    if (f->blame == BLAME_PROMPT || g->told > 0 || !caller_waits(g))
+        give_up(g);
+    else
+        ask_next(g);
 }
 
 /* ---- the beginning ---- */
@@ -371,7 +387,6 @@ static int read_prompt(struct generation *g, struct err *e)
 void generation_handle(struct job *job)
 {
     struct generation *g = mem_alloc(sizeof(*g));
-    struct failure f = {.blame = BLAME_PROMPT};
 
     g->job = job;
     g->arena = job_arena(job);
@@ -380,8 +395,8 @@ void generation_handle(struct job *job)
     buf_add(&g->text, "", 0);
     TAILQ_INSERT_TAIL(&state.waiting, g, link);
     state.waiting_count++;
-    if (read_prompt(g, &f.why))
-        generation_fail(g, &f);
+    if (read_prompt(g, &g->why))
+        give_up(g);
     else
         begin_waiting();
 }
@@ -393,7 +408,7 @@ int generation_start(struct worker *w, struct err *e)
     TAILQ_INIT(&state.under_way);
     TAILQ_INIT(&state.waiting);
     state.loop = worker_loop(w);
-    if (models_start(state.loop, e))
+    if (models_start(w, e))
         return -1;
     state.started = true;
     worker_can_serve(w, true);
@@ -407,7 +422,8 @@ void generation_stop(void)
     if (!state.started)
         return;
     while ((g = TAILQ_FIRST(&state.under_way))) {
-        g->model->provider->cancel(g);
+        if (g->asking)
+            g->model->provider->cancel(g);
         generation_free(g);
     }
     while ((g = TAILQ_FIRST(&state.waiting)))

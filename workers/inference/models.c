@@ -9,22 +9,51 @@
 #include "common/base/metrics.h"
 #include "common/base/uuid.h"
 #include "workers/inference/provider.h"
+#include "workers/inference/quota.h"
 #include "workers/inference/settings.h"
 
-enum { MODELS_MAX = 8 };
+enum { MODELS_MAX = 8, MINUTE_MS = 60000, DAY_MS = 86400000 };
 
 static struct {
+    struct worker *worker;
     struct model all[MODELS_MAX];
     size_t count;
+    struct quota minute, day; /* of the account's free models */
 } state;
 
 static struct metric_family breaker_open = {
     "model_breaker_state", METRIC_GAUGE,
     "0 closed, 1 half open, 2 open: no requests go to the model for a while", NULL, NULL};
+static struct metric_family processes = {
+    "inference_processes", METRIC_GAUGE,
+    "Inference workers, as counted of late: so many share the quota of free models", NULL, NULL};
 
 static int64_t now_ms(void)
 {
     return clock_monotonic_us() / 1000;
+}
+
+/* ---- the quota of free models ---- */
+
+/* OpenRouter counts the free ones of an account together. */
+static bool is_counted(const struct model *m)
+{
+    return m->free && m->provider == &provider_openrouter;
+}
+
+static int64_t quota_left_ms(const struct model *m)
+{
+    const struct inference_settings *s = &inference_settings;
+    int64_t minute, day;
+    long share;
+
+    if (!is_counted(m))
+        return 0;
+    share = worker_processes(state.worker);
+    metric_set(metric_get(&processes, ""), (double)share);
+    minute = quota_wait_ms(&state.minute, s->free_per_minute, share, now_ms());
+    day = quota_wait_ms(&state.day, s->free_per_day, share, now_ms());
+    return minute > day ? minute : day;
 }
 
 /* ---- what is configured ---- */
@@ -111,19 +140,24 @@ static bool is_first_of_provider(size_t i)
     return i == 0 || state.all[i].provider != state.all[i - 1].provider;
 }
 
-int models_start(struct loop *l, struct err *e)
+int models_start(struct worker *w, struct err *e)
 {
     size_t i;
 
+    state.worker = w;
+    state.minute.span_ms = MINUTE_MS;
+    state.day.span_ms = DAY_MS;
     choose(&inference_settings);
     for (i = 0; i < state.count; i++) {
-        if (!is_first_of_provider(i) || state.all[i].provider->start(l, e) == 0)
+        if (!is_first_of_provider(i) || state.all[i].provider->start(worker_loop(w), e) == 0)
             continue;
         state.count = i;
         models_stop();
         return -1;
     }
     say();
+    for (i = 0; i < state.count; i++)
+        quota_left_ms(&state.all[i]); /* so that the processes are counted from now on */
     return 0;
 }
 
@@ -139,14 +173,31 @@ void models_stop(void)
 
 /* ---- whom to ask ---- */
 
-static struct model *search(size_t from, const struct provider *without)
+static void take_quota(const struct model *m)
 {
-    for (; from < state.count; from++) {
-        struct model *m = &state.all[from];
+    if (!is_counted(m))
+        return;
+    quota_take(&state.minute, now_ms());
+    quota_take(&state.day, now_ms());
+}
 
-        if (m->provider == without)
+struct model *models_next(const struct model *behind, const struct provider *without,
+                          int64_t *wait_ms)
+{
+    size_t i = behind ? (size_t)(behind - state.all) + 1 : 0;
+
+    for (; i < state.count; i++) {
+        struct model *m = &state.all[i];
+        int64_t wait = quota_left_ms(m);
+
+        if (m->provider == without || wait > *wait_ms ||
+            breaker_wait_ms(&m->breaker, now_ms()) > wait)
             continue;
+        *wait_ms = wait;
+        if (wait > 0)
+            return m;
         if (breaker_allows(&m->breaker, now_ms())) {
+            take_quota(m);
             show(m);
             return m;
         }
@@ -154,14 +205,10 @@ static struct model *search(size_t from, const struct provider *without)
     return NULL;
 }
 
-struct model *models_first(void)
+void models_no_free_ones(const struct model *m, int64_t for_ms)
 {
-    return search(0, NULL);
-}
-
-struct model *models_next(const struct model *behind, const struct provider *without)
-{
-    return search((size_t)(behind - state.all) + 1, without);
+    if (is_counted(m))
+        quota_close(&state.day, now_ms() + (for_ms < DAY_MS ? for_ms : DAY_MS));
 }
 
 int64_t models_wait_ms(void)
@@ -170,7 +217,9 @@ int64_t models_wait_ms(void)
     size_t i;
 
     for (i = 0; i < state.count; i++) {
-        int64_t wait = breaker_wait_ms(&state.all[i].breaker, now_ms());
+        const struct model *m = &state.all[i];
+        int64_t breaker = breaker_wait_ms(&m->breaker, now_ms()), quota = quota_left_ms(m);
+        int64_t wait = breaker > quota ? breaker : quota;
 
         least = wait < least ? wait : least;
     }

@@ -11,7 +11,7 @@
 #include <jansson.h>
 
 #include "common/base/err.h"
-#include "common/io/loop.h"
+#include "common/worker/worker.h"
 #include "workers/inference/breaker.h"
 
 struct provider;
@@ -26,21 +26,26 @@ struct model {
 };
 
 /* Starts the providers of the models that are configured. */
-int models_start(struct loop *l, struct err *e);
+int models_start(struct worker *w, struct err *e);
 void models_stop(void);
 
 /*
- * The first to be asked, or the next behind one; without those of a provider that does not take us
- * (NULL: with all). Its breaker allows it, and is to be told how it ended. NULL: there is none.
+ * The first to be asked, or the next behind one (NULL: none yet); without those of a provider that does
+ * not take us (NULL: with all). NULL: there is none. With *wait_ms 0 it may be asked now, and how it ended
+ * is to be told. Else it is a free one whose quota has room after that time, which is at most what
+ * *wait_ms was at the call: ask again then.
  */
-struct model *models_first(void);
-struct model *models_next(const struct model *behind, const struct provider *without);
+struct model *models_next(const struct model *behind, const struct provider *without,
+                          int64_t *wait_ms);
 
 void models_succeeded(struct model *m);
 void models_failed(struct model *m, int64_t retry_after_ms); /* by its service's fault */
 void models_unknown(struct model *m);                        /* by something else */
 
-/* When the first breaker lets a request through again, in milliseconds; 0: now. */
+/* The account has no room for free ones until then, says the provider. */
+void models_no_free_ones(const struct model *m, int64_t for_ms);
+
+/* When the first of them can be asked again, in milliseconds; 0: now. */
 int64_t models_wait_ms(void);
 
 /* By provider: {"status", "model", "models": [{"model", "status", "breaker"}]}. */

@@ -115,10 +115,15 @@ static void complete(struct ask *ask)
 
 /* ---- errors of the server ---- */
 
-static void fail_status(struct ask *ask, int code, const char *words, int64_t retry_after_ms)
+/* waits: what the server asked for; NULL: nothing. */
+static void fail_status(struct ask *ask, int code, const char *words, const struct failure *waits)
 {
     char status[16];
-    struct failure f = {.status = status, .retry_after_ms = retry_after_ms};
+    struct failure f = {.status = NULL};
+
+    if (waits)
+        f = *waits;
+    f.status = status;
 
     f.blame = refusal_explain(code, words, ask->server->key, &f.why);
     snprintf(status, sizeof(status), "%d", code);
@@ -128,7 +133,7 @@ static void fail_status(struct ask *ask, int code, const char *words, int64_t re
 /* An error that the server tells within a 200. */
 static void fail_completion(struct ask *ask, const struct completion *c)
 {
-    fail_status(ask, c->error_status ? c->error_status : 502, c->error, 0);
+    fail_status(ask, c->error_status ? c->error_status : 502, c->error, NULL);
 }
 
 /* Seconds, or a date as HTTP has it; what is neither, or has passed, asks for nothing. */
@@ -148,19 +153,33 @@ static int64_t wait_asked_ms(const char *retry_after)
     return seconds > 0 && seconds < 86400 ? (int64_t)(seconds * 1000) : 0;
 }
 
+/* How long OpenRouter's account has no request left: the end is told in milliseconds since 1970. */
+static int64_t quota_ended_ms(const struct http_call *call)
+{
+    const char *left = http_call_header(call, "X-RateLimit-Remaining");
+    const char *reset = http_call_header(call, "X-RateLimit-Reset");
+    int64_t wait_ms;
+
+    if (!left || !reset || strtod(left, NULL) > 0)
+        return 0;
+    wait_ms = strtoll(reset, NULL, 10) - clock_wall_ms();
+    return wait_ms > 0 ? wait_ms : 0;
+}
+
 /* The answer to a request that the server refused. */
 static void fail_answer(struct ask *ask)
 {
     int code = http_call_status(ask->call);
     const char *retry_after = http_call_header(ask->call, "Retry-After");
-    int64_t wait_ms = wait_asked_ms(retry_after);
+    const struct failure waits = {.retry_after_ms = wait_asked_ms(retry_after),
+                                  .no_free_ms = code == 429 ? quota_ended_ms(ask->call) : 0};
     struct completion c;
 
     log_event(LOG_WARN, "model server refused", LOG_NUM("status", code),
               LOG_STR("retry_after", retry_after));
     if (completion_read(&c, ask->body.data ? ask->body.data : "", ask->body.len))
         memset(&c, 0, sizeof(c));
-    fail_status(ask, code, c.error, wait_ms);
+    fail_status(ask, code, c.error, &waits);
     completion_fini(&c);
 }
 

@@ -45,8 +45,13 @@ struct generation {
     json_int_t tokens_estimated, history_dropped;
     bool stream; /* the pieces are wanted as they come */
 
-    struct model *model; /* that is asked; NULL before the first */
-    struct buf text;     /* so far, of this model */
+    struct model *model;            /* that is asked, or was last; NULL before the first */
+    const struct provider *without; /* has shown that it does not take us; or NULL */
+    struct err why;                 /* the last one's failure */
+    struct timer *pause;            /* until the next one's quota has room */
+    int64_t paused_ms;              /* in all */
+    bool asking;                    /* the model is at work */
+    struct buf text;                /* so far, of this model */
     struct answer answer;
     void *work; /* the provider's own */
 
@@ -82,6 +87,7 @@ struct failure {
     const char *status; /* the label of the metric: an HTTP status, or a word of a fixed set */
     enum blame blame;
     int64_t retry_after_ms; /* as the service asked for; 0: it did not */
+    int64_t no_free_ms;     /* the account has no free requests for so long; 0: not said */
     struct err why;         /* for the job, if no other model is asked */
 };
 

@@ -30,6 +30,14 @@ static const struct config_key keys[] = {
      256, NULL, NULL, false, "The one to ask there when both fail; none: no other."},
     {"USE_FREE_MODELS_ONLY", CONFIG_BOOL, SETTING(free_only), "true", 0, 0, NULL, NULL, false,
      "Ask no fallback that costs: none but those whose name has :free in it."},
+    {"FREE_MODEL_RATE_LIMIT_PER_MINUTE", CONFIG_INT, SETTING(free_per_minute), "20", 0, 1000, NULL,
+     NULL, false,
+     "Requests to OpenRouter's free models that the account may send in a minute, by all processes "
+     "together; 0: any number."},
+    {"FREE_MODEL_RATE_LIMIT_PER_DAY", CONFIG_INT, SETTING(free_per_day), "0", 0, 1000, NULL, NULL,
+     false, "And in a day: 50, or 1000 for an account with credit; 0: any number."},
+    {"FREE_MODEL_WAIT_MS", CONFIG_INT, SETTING(free_wait_ms), "2000", 0, 60000, NULL, NULL, false,
+     "How long a request over that may wait for its turn, before the next model is asked."},
     {"LLAMACPP_BASE_URL", CONFIG_STRING, SETTING(llamacpp_url), "", 0, 1024, NULL, NULL, false,
      "A llama.cpp server, as in http://127.0.0.1:8080/v1, which is asked before all others. Empty: "
      "none."},

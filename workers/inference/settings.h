@@ -11,6 +11,7 @@ struct inference_settings {
     char *openai_key, *openai_url, *openai_model;
     char *default_model, *fallback_model, *emergency_model;
     bool free_only;
+    long free_per_minute, free_per_day, free_wait_ms;
     char *llamacpp_url, *llamacpp_key, *llamacpp_model;
     long breaker_open_s, breaker_open_max_s, breaker_percent, breaker_least, breaker_slow_s;
     char *ca_file;

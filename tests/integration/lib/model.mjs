@@ -343,6 +343,11 @@ const MODES = {
   // ---- bad answers ----
   status: (t, status, retryAfter) => refuse(t.response, Number(status), `told to say ${status}`,
                                             retryAfter ? { 'retry-after': retryAfter } : {}),
+  // the account has used up what it may send for nothing, for so many seconds
+  'no-quota': (t, seconds) => refuse(t.response, 429, 'Rate limit exceeded: free-models-per-day', {
+    'x-ratelimit-limit': '50', 'x-ratelimit-remaining': '0',
+    'x-ratelimit-reset': String(Date.now() + Number(seconds) * 1000),
+  }),
   // the first n times 503, or what is told
   flaky: (t, n, status) => {
     if (t.model.again(t.question) < Number(n ?? 1)) refuse(t.response, Number(status ?? 503), 'not yet');
