@@ -373,6 +373,42 @@ void worker_fail(struct worker *w, const struct err *e)
     fail(w, e);
 }
 
+/* ---- how many there are ---- */
+
+static void processes_counted(void *arg, const struct mq_reply *reply, const struct err *e)
+{
+    struct worker *w = arg;
+
+    (void)e;
+    w->counting = false;
+    if (reply)
+        w->processes = reply->consumers;
+}
+
+static void count_processes(void *arg)
+{
+    struct worker *w = arg;
+
+    timer_set(w->count, WORKER_COUNT_MS);
+    if (w->counting || w->state != WORKER_RUNNING || !mq_channel_is_open(w->count_channel))
+        return;
+    w->counting = true;
+    mq_queue_declare(w->count_channel, w->subscriptions[0].queue->name, true, false, NULL,
+                     processes_counted, w);
+}
+
+long worker_processes(struct worker *w)
+{
+    static const struct mq_channel_events no_events;
+
+    if (!w->count) {
+        w->count = timer_new(w->loop, count_processes, w);
+        w->count_channel = mq_channel_new(w->consume, MQ_CONFIRMS_NONE, &no_events, w);
+        timer_set(w->count, 0);
+    }
+    return w->processes > 0 ? w->processes : 1;
+}
+
 /* ---- life ---- */
 
 static void subscribe(struct worker *w)
@@ -399,6 +435,7 @@ static void worker_free(struct worker *w)
         job_free(job);
     mq_free(w->publish);
     mq_free(w->consume);
+    timer_free(w->count);
     timer_free(w->unstall);
     timer_free(w->finish);
     timer_free(w->drain_deadline);

@@ -49,6 +49,11 @@ const char *worker_instance(const struct worker *w); /* "context-builder@HOST:PI
  * no attempt is used up. A worker with start() cannot serve until this is called. */
 void worker_can_serve(struct worker *w, bool yes);
 
+/* How many processes consume the kind's first queue, this one included, as the broker counted of late.
+ * The first call begins the counting, every WORKER_COUNT_MS; 1 while it is not known. */
+enum { WORKER_COUNT_MS = 2000 };
+long worker_processes(struct worker *w);
+
 /* The start was in vain (a wrong schema, say): ends the process with the error's line. */
 void worker_fail(struct worker *w, const struct err *e);
 

@@ -79,6 +79,10 @@ struct worker {
     size_t jobs_count;
     TAILQ_HEAD(, job) stalled;
     struct timer *unstall, *finish, *drain_deadline;
+    struct timer *count;              /* of the processes; NULL: nobody wants to know */
+    struct mq_channel *count_channel; /* its own: a queue that is missing closes it */
+    bool counting;
+    long processes; /* 0: not known */
     int exit_code;
     int open_connections;
 };

@@ -215,10 +215,22 @@ void bare_publish(amqp_connection_state_t c, const struct bare_message *m)
         .content_type = amqp_cstring_bytes("application/json"),
         .delivery_mode = m->persistent ? AMQP_DELIVERY_PERSISTENT : AMQP_DELIVERY_NONPERSISTENT,
         .correlation_id = m->correlation_id};
+    amqp_table_entry_t user = {
+        .key = amqp_cstring_bytes("x-user-id"),
+        .value = {.kind = AMQP_FIELD_KIND_UTF8, .value.bytes = m->user},
+    };
 
     if (m->reply_to.len > 0) {
         p._flags |= AMQP_BASIC_REPLY_TO_FLAG;
         p.reply_to = m->reply_to;
+    }
+    if (m->user.len > 0) {
+        p._flags |= AMQP_BASIC_HEADERS_FLAG;
+        p.headers = (amqp_table_t){.num_entries = 1, .entries = &user};
+    }
+    if (m->type.len > 0) {
+        p._flags |= AMQP_BASIC_TYPE_FLAG;
+        p.type = m->type;
     }
     check(amqp_basic_publish(c, BARE_CHANNEL, amqp_empty_bytes, m->queue, 0, 0, &p, m->body),
           "publish");

@@ -54,7 +54,8 @@ bool bare_more_has_been_read(amqp_connection_state_t c);
 
 /* To a queue, through the default exchange. */
 struct bare_message {
-    amqp_bytes_t queue, body, correlation_id, reply_to; /* reply_to: .len 0 for none */
+    amqp_bytes_t queue, body, correlation_id;
+    amqp_bytes_t reply_to, type, user; /* .len 0 for none; user: the header x-user-id */
     bool persistent;
 };
 

@@ -2,11 +2,11 @@
 import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
 import { after, afterEach, before, describe, it } from 'node:test';
-import { readAnswer } from './lib/amqp.mjs';
 import { House } from './lib/house.mjs';
 import { metricsOf, request } from './lib/http.mjs';
 import { valueOf } from './lib/metrics.mjs';
 import { MODEL_COST, MODEL_USAGE, answerTo, startModel } from './lib/model.mjs';
+import { answersOf, ask as askInference, promptOf, textOf } from './lib/prompts.mjs';
 import { until } from './lib/wait.mjs';
 
 const KEY = 'sk-or-v1-integration-secret';
@@ -45,55 +45,8 @@ function withWorker(env, test) {
   };
 }
 
-function promptOf(question, { stream = false, messages, ...prompt } = {}) {
-  return {
-    turn: { id: randomUUID(), conversation_id: randomUUID(), kind: 'send',
-            question_id: randomUUID(), answer_id: randomUUID() },
-    stream,
-    user_message: { id: randomUUID(), content: question },
-    prompt: {
-      messages: messages ?? [{ role: 'system', content: 'Be kind.' },
-                             { role: 'user', content: question }],
-      tokens_estimated: 42, history_dropped: 0, context_type: 'general', ...prompt,
-    },
-  };
-}
-
-// Asks without a next step, so that the answer comes here: {reply, deltas}.
-async function ask(question, options = {}, properties = {}) {
-  const correlationId = properties.correlationId ?? randomUUID();
-  const body = promptOf(question, options);
-  if (options.turn === false) delete body.turn;
-  const reply = new Promise((resolve) => {
-    const timer = setInterval(() => {
-      const message = of(correlationId).find((m) => ['reply', 'error'].includes(m.type));
-      if (!message) return;
-      clearInterval(timer);
-      resolve(message);
-    }, 10);
-    setTimeout(() => { clearInterval(timer); resolve(undefined); }, 20000).unref();
-  });
-  await caller.send('inference.generate', body, { ...properties, correlationId });
-  const answer = await reply;
-  assert.ok(answer, `no answer to ${question}`);
-  return { reply: answer, answer: answer.body.answer, body,
-           deltas: of(correlationId).filter((m) => m.type === 'delta') };
-}
-
-const of = (correlationId) => caller.replies
-  .filter((m) => m.properties.correlationId === correlationId).map(readAnswer);
-
-// What the deltas say together; each stands where the one before ended.
-function textOf(deltas, epoch = 1) {
-  let text = '';
-  for (const delta of deltas) {
-    assert.equal(delta.headers['x-epoch'], epoch);
-    assert.equal(delta.headers['x-offset'], Buffer.byteLength(text));
-    assert.equal(delta.properties.deliveryMode, 1);
-    text += delta.body.text;
-  }
-  return text;
-}
+const ask = (...args) => askInference(caller, ...args);
+const of = (correlationId) => answersOf(caller, correlationId);
 
 // A failure without a turn, which is answered to the caller: the problem.
 async function failure(question, options) {
@@ -110,7 +63,7 @@ describe('OpenRouter', () => {
   before(async () => {
     worker = await start({
       OPENROUTER_API_KEY: KEY, OPENROUTER_BASE_URL: model.url, DEFAULT_MODEL: 'paid/model',
-      MODEL_FIRST_TOKEN_TIMEOUT_SECONDS: '2', MODEL_IDLE_TIMEOUT_SECONDS: '2',
+      FALLBACK_MODEL: 'none', BREAKER_OPEN_SECONDS: '0', MODEL_FIRST_TOKEN_TIMEOUT_SECONDS: '2', MODEL_IDLE_TIMEOUT_SECONDS: '2',
       MAX_ANSWER_BYTES: '20000', OPENAI_API_KEY: 'not this one',
     });
   });
@@ -399,7 +352,10 @@ describe('OpenRouter', () => {
   it('shows in the health, and does not make the worker ill', async () => {
     const health = async () => (await request(worker.adminPort, '/health')).json;
     await ask('fine');
-    assert.deepEqual((await health()).dependencies.openrouter, { status: 'healthy', model: 'paid/model' });
+    assert.deepEqual((await health()).dependencies.openrouter, {
+      status: 'healthy', model: 'paid/model',
+      models: [{ model: 'paid/model', status: 'healthy', breaker: 'closed' }],
+    });
     await failure('[model:status 400]');
     assert.equal((await health()).dependencies.openrouter.status, 'unhealthy');
     assert.equal((await health()).status, 'healthy');

@@ -15,18 +15,23 @@ static void kinds(void)
         int status;
         enum err_kind kind;
         int told;
+        enum blame blame;
     } cases[] = {
-        {400, ERR_FATAL, 502}, {401, ERR_FATAL, 502}, {402, ERR_FATAL, 502}, {403, ERR_FATAL, 502},
-        {404, ERR_FATAL, 502}, {408, ERR_FATAL, 504}, {413, ERR_FATAL, 502}, {422, ERR_FATAL, 502},
-        {429, ERR_RETRY, 503}, {500, ERR_RETRY, 502}, {502, ERR_RETRY, 502}, {503, ERR_RETRY, 503},
-        {504, ERR_FATAL, 504}, {524, ERR_FATAL, 504}, {529, ERR_RETRY, 503}, {599, ERR_RETRY, 502},
-        {302, ERR_FATAL, 502}, {204, ERR_FATAL, 502},
+        {400, ERR_FATAL, 502, BLAME_MODEL},   {401, ERR_FATAL, 502, BLAME_ACCOUNT},
+        {402, ERR_FATAL, 502, BLAME_MODEL},   {403, ERR_FATAL, 502, BLAME_ACCOUNT},
+        {404, ERR_FATAL, 502, BLAME_MODEL},   {408, ERR_FATAL, 504, BLAME_SERVICE},
+        {413, ERR_FATAL, 502, BLAME_MODEL},   {422, ERR_FATAL, 502, BLAME_MODEL},
+        {429, ERR_RETRY, 503, BLAME_SERVICE}, {500, ERR_RETRY, 502, BLAME_SERVICE},
+        {502, ERR_RETRY, 502, BLAME_SERVICE}, {503, ERR_RETRY, 503, BLAME_SERVICE},
+        {504, ERR_FATAL, 504, BLAME_SERVICE}, {524, ERR_FATAL, 504, BLAME_SERVICE},
+        {529, ERR_RETRY, 503, BLAME_SERVICE}, {599, ERR_RETRY, 502, BLAME_SERVICE},
+        {302, ERR_FATAL, 502, BLAME_MODEL},   {204, ERR_FATAL, 502, BLAME_MODEL},
     };
     char code[8];
     size_t i;
 
     for (i = 0; i < COUNT(cases); i++) {
-        CU_ASSERT_EQUAL(refusal_explain(cases[i].status, NULL, key, &e), -1);
+        CU_ASSERT_EQUAL(refusal_explain(cases[i].status, NULL, key, &e), cases[i].blame);
         CU_ASSERT_EQUAL(e.kind, cases[i].kind);
         CU_ASSERT_EQUAL(e.status, cases[i].told);
         snprintf(code, sizeof(code), "(%d)", cases[i].status);

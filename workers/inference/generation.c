@@ -8,25 +8,24 @@
 #include "common/base/log.h"
 #include "common/base/metrics.h"
 #include "common/chat/tokens.h"
+#include "workers/inference/models.h"
 #include "workers/inference/provider.h"
 #include "workers/inference/settings.h"
 
 enum {
     DELTA_MS = 50, /* pieces of a text that come faster go together */
-    LABEL_MAX = 256,
+    LABELS_MAX = 400,
 };
 
 TAILQ_HEAD(generations, generation);
 
 static struct {
     struct loop *loop;
-    const struct provider *provider;
     struct generations under_way, waiting;
     long under_way_count, waiting_count;
-    bool beginning;      /* begin_waiting() runs */
-    double usual_ms;     /* of the answers so far, the latest weighing most; 0: none yet */
-    const char *outcome; /* of the last: "healthy" or "unhealthy" */
-    char model_label[LABEL_MAX];
+    bool beginning;  /* begin_waiting() runs */
+    double usual_ms; /* of the answers so far, the latest weighing most; 0: none yet */
+    bool started;
 } state;
 
 static struct metric_family requests_total = {
@@ -49,31 +48,20 @@ static void show_load(void)
     metric_set(metric_get(&in_queue, ""), (double)state.waiting_count);
 }
 
-static void count_request(const char *status)
+static void count_request(const struct model *m, const char *status)
 {
-    char labels[LABEL_MAX + 64];
+    char labels[LABELS_MAX];
 
-    snprintf(labels, sizeof(labels), "model=\"%s\",status=\"%s\"", state.model_label, status);
+    snprintf(labels, sizeof(labels), "%s,status=\"%s\"", m->label, status);
     metric_add(metric_get(&requests_total, labels), 1);
 }
 
-static void count_tokens(const char *type, long n)
+static void count_tokens(const struct model *m, const char *type, long n)
 {
-    char labels[LABEL_MAX + 64];
+    char labels[LABELS_MAX];
 
-    snprintf(labels, sizeof(labels), "model=\"%s\",type=\"%s\"", state.model_label, type);
+    snprintf(labels, sizeof(labels), "%s,type=\"%s\"", m->label, type);
     metric_add(metric_get(&tokens_total, labels), (double)n);
-}
-
-/* The model's name as it may stand in a label. */
-static void set_model_label(const char *model)
-{
-    char *c;
-
-    snprintf(state.model_label, sizeof(state.model_label), "%s", model);
-    for (c = state.model_label; *c; c++)
-        if (*c < ' ' || *c > '~' || *c == '"' || *c == '\\')
-            *c = '_';
 }
 
 /* ---- deltas ---- */
@@ -130,6 +118,8 @@ int generation_text(struct generation *g, const char *text, size_t n, struct err
 {
     if (n == 0)
         return 0;
+    if (g->first_us == 0)
+        g->first_us = clock_monotonic_us();
     if (add_text(&g->text, text, n))
         return err_set(e, ERR_FATAL, 502, "the model's answer is longer than %ld bytes",
                        inference_settings.answer_max);
@@ -139,6 +129,49 @@ int generation_text(struct generation *g, const char *text, size_t n, struct err
 
 /* ---- one after the other ---- */
 
+static void give_up(struct generation *g);
+
+/* May end it. */
+static void ask(struct generation *g, struct model *m)
+{
+    if (g->model)
+        log_event(LOG_WARN, "next model asked",
+                  LOG_STR("correlation_id", job_envelope(g->job)->correlation_id),
+                  LOG_STR("failed", g->model->name), LOG_STR("model", m->name),
+                  LOG_STR("provider", m->provider->name), LOG_STR("error", g->why.text));
+    g->model = m;
+    g->asking = true;
+    g->answer = (struct answer){.model = NULL};
+    g->asked_us = clock_monotonic_us();
+    g->first_us = 0;
+    g->work = NULL;
+    buf_clear(&g->text);
+    buf_add(&g->text, "", 0);
+    m->provider->begin(g);
+}
+
+/* Asks the next model behind g->model, now or when its quota has room; if there is none, gives up. */
+static void ask_next(void *arg)
+{
+    struct generation *g = arg;
+    int64_t wait_ms = inference_settings.free_wait_ms - g->paused_ms;
+    struct model *m = models_next(g->model, g->without, &wait_ms);
+
+    if (!m) {
+        if (!g->model) /* nobody was asked */
+            err_set(&g->why, ERR_RETRY, 503, "no model takes requests now; one is asked in %lld s",
+                    (long long)(models_wait_ms() + 999) / 1000);
+        give_up(g);
+    } else if (wait_ms == 0) {
+        ask(g, m);
+    } else {
+        if (!g->pause)
+            g->pause = timer_new(state.loop, ask_next, g);
+        g->paused_ms += wait_ms;
+        timer_set(g->pause, wait_ms);
+    }
+}
+
 static void begin(struct generation *g)
 {
     TAILQ_REMOVE(&state.waiting, g, link);
@@ -147,7 +180,7 @@ static void begin(struct generation *g)
     state.under_way_count++;
     g->begun = true;
     g->begun_us = clock_monotonic_us();
-    state.provider->begin(g); /* may end it */
+    ask_next(g);
 }
 
 static void begin_waiting(void)
@@ -167,6 +200,7 @@ static void generation_free(struct generation *g)
     state.under_way_count -= g->begun;
     state.waiting_count -= !g->begun;
     timer_free(g->teller);
+    timer_free(g->pause);
     buf_free(&g->text);
     free(g);
 }
@@ -204,8 +238,7 @@ static void complete_usage(struct generation *g)
 
 static bool is_free(const struct generation *g)
 {
-    return state.provider == &provider_offline || strstr(state.provider->model(), ":free") ||
-           (g->answer.model && strstr(g->answer.model, ":free"));
+    return g->model->free || (g->answer.model && strstr(g->answer.model, ":free"));
 }
 
 static json_t *answer_json(const struct generation *g, long ms)
@@ -214,21 +247,32 @@ static json_t *answer_json(const struct generation *g, long ms)
     bool is_free_model = is_free(g);
     double usual_ms = state.usual_ms > 0 ? state.usual_ms : (double)ms;
 
-    return json_pack(
-        "{s:s%, s:s, s:s, s:s, s:b, s:I, s:I, s:s?, s:{s:I, s:I, s:I, s:f}}", "content",
-        g->text.data, g->text.len, "model", a->model ? a->model : state.provider->model(),
-        "provider", state.provider->name, "finish_reason",
-        a->finish_reason ? a->finish_reason : "stop", "is_free_model", is_free_model,
-        "processing_time_ms", (json_int_t)ms, "estimated_response_time", (json_int_t)usual_ms,
-        "generation_id", a->generation_id, "usage", "prompt_tokens", (json_int_t)a->prompt_tokens,
-        "completion_tokens", (json_int_t)a->completion_tokens, "total_tokens",
-        (json_int_t)a->total_tokens, "cost", is_free_model ? 0.0 : a->cost);
+    return json_pack("{s:s%, s:s, s:s, s:s, s:b, s:I, s:I, s:s?, s:{s:I, s:I, s:I, s:f}}",
+                     "content", g->text.data, g->text.len, "model",
+                     a->model ? a->model : g->model->name, "provider", g->model->provider->name,
+                     "finish_reason", a->finish_reason ? a->finish_reason : "stop", "is_free_model",
+                     is_free_model, "processing_time_ms", (json_int_t)ms, "estimated_response_time",
+                     (json_int_t)usual_ms, "generation_id", a->generation_id, "usage",
+                     "prompt_tokens", (json_int_t)a->prompt_tokens, "completion_tokens",
+                     (json_int_t)a->completion_tokens, "total_tokens", (json_int_t)a->total_tokens,
+                     "cost", is_free_model ? 0.0 : a->cost);
 }
 
 /* How long answers take, as a forecast for the next. */
 static void learn(long ms)
 {
     state.usual_ms = state.usual_ms > 0 ? state.usual_ms * 0.9 + (double)ms * 0.1 : (double)ms;
+}
+
+/* An answer that took long to begin is none that the breaker wants more of. */
+static void judge(const struct generation *g)
+{
+    int64_t slow_us = inference_settings.breaker_slow_s * 1000000;
+
+    if (g->stream && slow_us > 0 && g->first_us - g->asked_us > slow_us)
+        models_failed(g->model, 0);
+    else
+        models_succeeded(g->model);
 }
 
 void generation_done(struct generation *g)
@@ -242,36 +286,66 @@ void generation_done(struct generation *g)
     if (g->stream)
         tell(g);
     complete_usage(g);
-    count_request("success");
-    count_tokens("prompt", g->answer.prompt_tokens);
-    count_tokens("completion", g->answer.completion_tokens);
+    count_request(g->model, "success");
+    count_tokens(g->model, "prompt", g->answer.prompt_tokens);
+    count_tokens(g->model, "completion", g->answer.completion_tokens);
+    judge(g);
     metric_observe(metric_get(&answer_seconds, ""), (double)ms / 1000);
     for (i = 0; i < sizeof(handed_on) / sizeof(handed_on[0]); i++)
         json_object_set(body, handed_on[i], json_object_get(job_body(job), handed_on[i]));
     json_object_set_new(body, "answer", answer_json(g, ms));
     learn(ms);
-    state.outcome = "healthy";
     generation_free(g);
     job_forward(job, body);
     begin_waiting();
 }
 
-void generation_fail(struct generation *g, const char *status, const struct err *e)
+static bool caller_waits(const struct generation *g)
 {
-    struct err why = *e;
+    const struct envelope *env = job_envelope(g->job);
+
+    return !env->reply_to || env->deadline_ms == 0 || clock_wall_ms() < env->deadline_ms;
+}
+
+static void take_note(struct generation *g, const struct failure *f)
+{
+    count_request(g->model, f->status);
+    if (f->blame == BLAME_SERVICE)
+        models_failed(g->model, f->retry_after_ms);
+    else
+        models_unknown(g->model);
+    if (f->no_free_ms > 0)
+        models_no_free_ones(g->model, f->no_free_ms);
+    g->may_pass |= f->why.kind == ERR_RETRY;
+}
+
+static void give_up(struct generation *g)
+{
+    struct err why = g->why;
     struct job *job = g->job;
 
     if (g->told > 0) { /* a second text must not follow the first */
         why.kind = ERR_FATAL;
         tell(g);
-    }
-    if (g->begun) {
-        count_request(status);
-        state.outcome = "unhealthy";
+    } else if (g->may_pass) {
+        why.kind = ERR_RETRY;
     }
     generation_free(g);
     job_fail(job, &why);
     begin_waiting();
+}
+
+void generation_fail(struct generation *g, const struct failure *f)
+{
+    g->asking = false;
+    g->why = f->why;
+    take_note(g, f);
+    if (f->blame == BLAME_ACCOUNT)
+        g->without = g->model->provider;
+    if (f->blame == BLAME_PROMPT || g->told > 0 || !caller_waits(g))
+        give_up(g);
+    else
+        ask_next(g);
 }
 
 /* ---- the beginning ---- */
@@ -313,7 +387,6 @@ static int read_prompt(struct generation *g, struct err *e)
 void generation_handle(struct job *job)
 {
     struct generation *g = mem_alloc(sizeof(*g));
-    struct err e;
 
     g->job = job;
     g->arena = job_arena(job);
@@ -322,41 +395,22 @@ void generation_handle(struct job *job)
     buf_add(&g->text, "", 0);
     TAILQ_INSERT_TAIL(&state.waiting, g, link);
     state.waiting_count++;
-    if (read_prompt(g, &e))
-        generation_fail(g, "", &e);
+    if (read_prompt(g, &g->why))
+        give_up(g);
     else
         begin_waiting();
 }
 
 /* ---- life ---- */
 
-static const struct provider *choose_provider(void)
-{
-    const struct inference_settings *s = &inference_settings;
-
-    if (*s->openrouter_key)
-        return &provider_openrouter;
-    return *s->openai_url || *s->openai_key ? &provider_openai : &provider_offline;
-}
-
 int generation_start(struct worker *w, struct err *e)
 {
-    const struct provider *provider = choose_provider();
-
     TAILQ_INIT(&state.under_way);
     TAILQ_INIT(&state.waiting);
     state.loop = worker_loop(w);
-    if (provider->start(state.loop, e))
+    if (models_start(w, e))
         return -1;
-    state.provider = provider;
-    set_model_label(provider->model());
-    if (provider == &provider_offline)
-        log_event(LOG_WARN, "no model configured",
-                  LOG_STR("detail", "the built-in offline provider answers; set "
-                                    "OPENROUTER_API_KEY or OPENAI_BASE_URL"));
-    else
-        log_event(LOG_INFO, "provider chosen", LOG_STR("provider", provider->name),
-                  LOG_STR("model", provider->model()));
+    state.started = true;
     worker_can_serve(w, true);
     return 0;
 }
@@ -365,25 +419,22 @@ void generation_stop(void)
 {
     struct generation *g;
 
-    if (!state.provider) /* never started */
+    if (!state.started)
         return;
     while ((g = TAILQ_FIRST(&state.under_way))) {
-        state.provider->cancel(g);
+        if (g->asking)
+            g->model->provider->cancel(g);
         generation_free(g);
     }
     while ((g = TAILQ_FIRST(&state.waiting)))
         generation_free(g);
-    state.provider->stop();
-    state.provider = NULL;
+    models_stop();
+    state.started = false;
 }
 
 /* A model that fails is for its callers to hear of; the worker itself is well. */
 bool generation_healthy(json_t *dependencies)
 {
-    if (state.provider)
-        json_object_set_new(dependencies, state.provider->name,
-                            json_pack("{s:s, s:s}", "status",
-                                      state.outcome ? state.outcome : "unknown", "model",
-                                      state.provider->model()));
+    models_health(dependencies);
     return true;
 }

@@ -158,7 +158,9 @@ static void speech_free(struct speech *s)
 
 static void fail(struct generation *g, const struct err *e)
 {
-    generation_fail(g, "too_large", e);
+    const struct failure f = {.status = "too_large", .blame = BLAME_MODEL, .why = *e};
+
+    generation_fail(g, &f);
 }
 
 /* The next words: as many bytes as a piece has at least, and what is left of the last word. */
@@ -234,9 +236,4 @@ static void stop(void)
 {
 }
 
-static const char *model(void)
-{
-    return "offline";
-}
-
-const struct provider provider_offline = {"offline", start, stop, begin, cancel, model};
+const struct provider provider_offline = {"offline", start, stop, begin, cancel};

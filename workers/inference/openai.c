@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <time.h>
 
 #include "common/base/clock.h"
 #include "common/base/log.h"
@@ -15,6 +16,7 @@
 #include "common/base/text.h"
 #include "common/io/http.h"
 #include "workers/inference/completion.h"
+#include "workers/inference/models.h"
 #include "workers/inference/provider.h"
 #include "workers/inference/refusal.h"
 #include "workers/inference/settings.h"
@@ -29,8 +31,11 @@ enum {
     AFTER_DONE_MS = 250,    /* how long the connection's end is, to be able to use it again */
 };
 
-/* One request to the server. */
+struct server;
+
+/* One request to a server. */
 struct ask {
+    const struct server *server;
     struct generation *generation;
     struct http_call *call; /* NULL: ended */
     struct timer *timer;    /* of a streamed answer: for its next word */
@@ -43,16 +48,15 @@ struct ask {
 };
 
 /* Where to ask, and what differs between servers. */
-static struct {
+static struct server {
     struct loop *loop;
     struct http_client *client;
-    bool openrouter;
-    const char *key, *model;
+    const char *key;
     char *url;
     char *headers[HEADERS + 1];
     size_t headers_count;
     char user_agent[64];
-} server;
+} openrouter, openai, llamacpp;
 
 /* ---- the end of a request ---- */
 
@@ -66,21 +70,22 @@ static void ask_free(struct ask *ask)
     free(ask);
 }
 
-static void fail(struct ask *ask, const char *status, const struct err *e)
+static void fail(struct ask *ask, const struct failure *f)
 {
     struct generation *g = ask->generation;
 
     ask_free(ask);
-    generation_fail(g, status, e);
+    generation_fail(g, f);
 }
 
+/* The service's own fault if it may pass, else the model's. */
 static void fail_text(struct ask *ask, const char *status, enum err_kind kind, int code,
                       const char *text)
 {
-    struct err e;
+    struct failure f = {.status = status, .blame = kind == ERR_RETRY ? BLAME_SERVICE : BLAME_MODEL};
 
-    err_set(&e, kind, code, "%s", text);
-    fail(ask, status, &e);
+    err_set(&f.why, kind, code, "%s", text);
+    fail(ask, &f);
 }
 
 static bool is_blank(const struct buf *text)
@@ -110,20 +115,55 @@ static void complete(struct ask *ask)
 
 /* ---- errors of the server ---- */
 
-static void fail_status(struct ask *ask, int code, const char *words)
+/* waits: what the server asked for; NULL: nothing. */
+static void fail_status(struct ask *ask, int code, const char *words, const struct failure *waits)
 {
     char status[16];
-    struct err e;
+    struct failure f = {.status = NULL};
 
-    refusal_explain(code, words, server.key, &e);
+    if (waits)
+        f = *waits;
+    f.status = status;
+
+    f.blame = refusal_explain(code, words, ask->server->key, &f.why);
     snprintf(status, sizeof(status), "%d", code);
-    fail(ask, status, &e);
+    fail(ask, &f);
 }
 
 /* An error that the server tells within a 200. */
 static void fail_completion(struct ask *ask, const struct completion *c)
 {
-    fail_status(ask, c->error_status ? c->error_status : 502, c->error);
+    fail_status(ask, c->error_status ? c->error_status : 502, c->error, NULL);
+}
+
+/* Seconds, or a date as HTTP has it; what is neither, or has passed, asks for nothing. */
+static int64_t wait_asked_ms(const char *retry_after)
+{
+    struct tm tm = {0};
+    char *end;
+    double seconds;
+
+    if (!retry_after)
+        return 0;
+    seconds = strtod(retry_after, &end);
+    if (end == retry_after || *end)
+        seconds = strptime(retry_after, "%a, %d %b %Y %H:%M:%S GMT", &tm)
+                      ? (double)timegm(&tm) - (double)clock_wall_ms() / 1000
+                      : 0;
+    return seconds > 0 && seconds < 86400 ? (int64_t)(seconds * 1000) : 0;
+}
+
+/* How long OpenRouter's account has no request left: the end is told in milliseconds since 1970. */
+static int64_t quota_ended_ms(const struct http_call *call)
+{
+    const char *left = http_call_header(call, "X-RateLimit-Remaining");
+    const char *reset = http_call_header(call, "X-RateLimit-Reset");
+    int64_t wait_ms;
+
+    if (!left || !reset || strtod(left, NULL) > 0)
+        return 0;
+    wait_ms = strtoll(reset, NULL, 10) - clock_wall_ms();
+    return wait_ms > 0 ? wait_ms : 0;
 }
 
 /* The answer to a request that the server refused. */
@@ -131,13 +171,15 @@ static void fail_answer(struct ask *ask)
 {
     int code = http_call_status(ask->call);
     const char *retry_after = http_call_header(ask->call, "Retry-After");
+    const struct failure waits = {.retry_after_ms = wait_asked_ms(retry_after),
+                                  .no_free_ms = code == 429 ? quota_ended_ms(ask->call) : 0};
     struct completion c;
 
     log_event(LOG_WARN, "model server refused", LOG_NUM("status", code),
               LOG_STR("retry_after", retry_after));
     if (completion_read(&c, ask->body.data ? ask->body.data : "", ask->body.len))
         memset(&c, 0, sizeof(c));
-    fail_status(ask, code, c.error);
+    fail_status(ask, code, c.error, &waits);
     completion_fini(&c);
 }
 
@@ -153,7 +195,7 @@ static int take(struct ask *ask, const struct completion *c)
 {
     struct generation *g = ask->generation;
     struct answer *a = &g->answer;
-    struct err e;
+    struct failure f = {.status = "too_large", .blame = BLAME_MODEL};
 
     if (c->failed) {
         fail_completion(ask, c);
@@ -169,8 +211,8 @@ static int take(struct ask *ask, const struct completion *c)
         a->total_tokens = c->total_tokens;
         a->cost = c->cost;
     }
-    if (generation_text(g, c->text, c->text_len, &e)) {
-        fail(ask, "too_large", &e);
+    if (generation_text(g, c->text, c->text_len, &f.why)) {
+        fail(ask, &f);
         return -1;
     }
     return 0;
@@ -197,7 +239,7 @@ static int64_t patience_left_ms(const struct ask *ask)
 static void silent(void *arg)
 {
     struct ask *ask = arg;
-    struct err e;
+    struct failure f = {.status = "timeout", .blame = BLAME_SERVICE};
 
     if (patience_left_ms(ask) > 0) {
         timer_set(ask->timer, patience_left_ms(ask));
@@ -207,11 +249,11 @@ static void silent(void *arg)
         complete(ask);
         return;
     }
-    err_set(&e, ERR_FATAL, 504,
+    err_set(&f.why, ERR_FATAL, 504,
             ask->heard ? "the model fell silent for %lld s in the middle of its answer"
                        : "the model gave no word within %lld s",
             (long long)patience_ms(ask) / 1000);
-    fail(ask, "timeout", &e);
+    fail(ask, &f);
 }
 
 /* The timer is not set anew for every word: when it fires, it looks how long ago the last was. But a
@@ -310,12 +352,14 @@ static void on_data(void *arg, struct http_call *call, const char *bytes, size_t
 static void connection_failed(struct ask *ask, const struct err *why)
 {
     bool in_time = why->status != 504;
-    struct err e = *why;
+    struct failure f = {.why = *why};
 
     if (!in_time)
-        e.kind = ERR_FATAL; /* who waits has waited long enough */
-    err_context(&e, "the model's server");
-    fail(ask, !in_time ? "timeout" : why->kind == ERR_RETRY ? "unreachable" : "too_large", &e);
+        f.why.kind = ERR_FATAL; /* who waits has waited long enough */
+    err_context(&f.why, "the model's server");
+    f.status = !in_time ? "timeout" : why->kind == ERR_RETRY ? "unreachable" : "too_large";
+    f.blame = !in_time || why->kind == ERR_RETRY ? BLAME_SERVICE : BLAME_MODEL;
+    fail(ask, &f);
 }
 
 static void on_done(void *arg, struct http_call *call, const struct err *e)
@@ -339,11 +383,11 @@ static void on_done(void *arg, struct http_call *call, const struct err *e)
 
 static const struct http_call_events events = {on_answered, on_data, on_done};
 
-static char *request_body(const struct generation *g)
+static char *request_body(const struct server *server, const struct generation *g)
 {
     const struct inference_settings *s = &inference_settings;
     json_t *request =
-        json_pack("{s:s, s:O, s:I, s:f}", "model", server.model, "messages", g->messages,
+        json_pack("{s:s, s:O, s:I, s:f}", "model", g->model->name, "messages", g->messages,
                   "max_tokens", (json_int_t)s->max_tokens, "temperature", s->temperature);
     char *text;
 
@@ -351,7 +395,7 @@ static char *request_body(const struct generation *g)
         json_object_set_new(request, "user", json_string(g->user_id));
     if (g->stream)
         json_object_set_new(request, "stream", json_true());
-    if (server.openrouter)
+    if (server == &openrouter)
         json_object_set_new(request, "usage", json_pack("{s:b}", "include", true));
     else if (g->stream)
         json_object_set_new(request, "stream_options", json_pack("{s:b}", "include_usage", true));
@@ -360,14 +404,14 @@ static char *request_body(const struct generation *g)
     return text;
 }
 
-static void begin(struct generation *g)
+static void begin(const struct server *server, struct generation *g)
 {
     const struct inference_settings *s = &inference_settings;
     size_t text_max = (size_t)s->answer_max * ESCAPED + OVERHEAD;
     struct http_call_request request = {
-        .url = server.url,
-        .headers = (const char *const *)server.headers,
-        .body = request_body(g),
+        .url = server->url,
+        .headers = (const char *const *)server->headers,
+        .body = request_body(server, g),
         .response_max = g->stream ? (size_t)s->answer_max * CHUNK_OVERHEAD + OVERHEAD : text_max,
         .connect_timeout_ms = s->connect_timeout_s * 1000,
         .total_timeout_ms = s->timeout_s * 1000,
@@ -376,14 +420,15 @@ static void begin(struct generation *g)
 
     request.body_len = strlen(request.body);
     g->work = ask;
+    ask->server = server;
     ask->generation = g;
     ask->heard_us = clock_monotonic_us();
-    ask->timer = timer_new(server.loop, silent, ask);
+    ask->timer = timer_new(server->loop, silent, ask);
     sse_init(&ask->sse, text_max);
     buf_init(&ask->body, text_max);
     if (g->stream)
         timer_set(ask->timer, patience_ms(ask));
-    ask->call = http_call_start(server.client, &request, &events, ask);
+    ask->call = http_call_start(server->client, &request, &events, ask);
 }
 
 static void cancel(struct generation *g)
@@ -393,21 +438,21 @@ static void cancel(struct generation *g)
 
 /* ---- life ---- */
 
-static void stop(void)
+static void stop(struct server *server)
 {
     size_t i;
 
-    http_client_free(server.client);
-    free(server.url);
-    for (i = 0; i < server.headers_count; i++)
-        free(server.headers[i]);
-    memset(&server, 0, sizeof(server));
+    http_client_free(server->client);
+    free(server->url);
+    for (i = 0; i < server->headers_count; i++)
+        free(server->headers[i]);
+    memset(server, 0, sizeof(*server));
 }
 
-static void add_header(const char *name, const char *value)
+static void add_header(struct server *server, const char *name, const char *value)
 {
     if (*value)
-        server.headers[server.headers_count++] = mem_printf("%s: %s", name, value);
+        server->headers[server->headers_count++] = mem_printf("%s: %s", name, value);
 }
 
 static bool is_plain(const char *text)
@@ -418,68 +463,110 @@ static bool is_plain(const char *text)
     return true;
 }
 
-static int check(const char *url_name, const char *url, const char *key_name, struct err *e)
+static int check(const char *url_name, const char *url, const char *key_name, const char *key,
+                 struct err *e)
 {
     if ((!text_starts_with(url, "http://") && !text_starts_with(url, "https://")) || !is_plain(url))
         return err_set(e, ERR_FATAL, 500, "%s must be an address as in https://host/v1", url_name);
-    if (!is_plain(server.key))
+    if (!is_plain(key))
         return err_set(e, ERR_FATAL, 500, "%s has a character that no key has", key_name);
     return 0;
 }
 
-static int start(struct loop *l, const char *url, struct err *e)
+static int start(struct server *server, struct loop *l, const char *url, const char *key,
+                 struct err *e)
 {
     const struct inference_settings *s = &inference_settings;
     struct http_client_config config = {
-        .ca_file = s->ca_file, .connections_max = s->concurrency, .user_agent = server.user_agent};
+        .ca_file = s->ca_file, .connections_max = s->concurrency, .user_agent = server->user_agent};
     size_t n = strlen(url);
 
     while (n > 0 && url[n - 1] == '/')
         n--;
-    server.loop = l;
-    server.url = mem_printf("%.*s/chat/completions", (int)n, url);
-    snprintf(server.user_agent, sizeof(server.user_agent), "chatfleet/%s", program_version());
-    add_header("Content-Type", "application/json");
-    if (*server.key)
-        server.headers[server.headers_count++] = mem_printf("Authorization: Bearer %s", server.key);
-    server.client = http_client_new(l, &config, e);
-    if (server.client)
+    server->loop = l;
+    server->key = key;
+    server->url = mem_printf("%.*s/chat/completions", (int)n, url);
+    snprintf(server->user_agent, sizeof(server->user_agent), "chatfleet/%s", program_version());
+    add_header(server, "Content-Type", "application/json");
+    if (*key)
+        server->headers[server->headers_count++] = mem_printf("Authorization: Bearer %s", key);
+    server->client = http_client_new(l, &config, e);
+    if (server->client)
         return 0;
-    stop();
+    stop(server);
     return -1;
 }
+
+/* ---- OpenRouter ---- */
 
 static int start_openrouter(struct loop *l, struct err *e)
 {
     const struct inference_settings *s = &inference_settings;
 
-    server.openrouter = true;
-    server.key = s->openrouter_key;
-    server.model = s->default_model;
-    if (check("OPENROUTER_BASE_URL", s->openrouter_url, "OPENROUTER_API_KEY", e))
+    if (check("OPENROUTER_BASE_URL", s->openrouter_url, "OPENROUTER_API_KEY", s->openrouter_key, e))
         return -1;
-    add_header("HTTP-Referer", s->openrouter_referer);
-    add_header("X-Title", s->openrouter_title);
-    return start(l, s->openrouter_url, e);
+    add_header(&openrouter, "HTTP-Referer", s->openrouter_referer);
+    add_header(&openrouter, "X-Title", s->openrouter_title);
+    return start(&openrouter, l, s->openrouter_url, s->openrouter_key, e);
 }
+
+static void stop_openrouter(void)
+{
+    stop(&openrouter);
+}
+
+static void begin_openrouter(struct generation *g)
+{
+    begin(&openrouter, g);
+}
+
+const struct provider provider_openrouter = {"openrouter", start_openrouter, stop_openrouter,
+                                             begin_openrouter, cancel};
+
+/* ---- any compatible server ---- */
 
 static int start_openai(struct loop *l, struct err *e)
 {
     const struct inference_settings *s = &inference_settings;
     const char *url = *s->openai_url ? s->openai_url : "https://api.openai.com/v1";
 
-    server.key = s->openai_key;
-    server.model = *s->openai_model ? s->openai_model : s->default_model;
-    if (check("OPENAI_BASE_URL", url, "OPENAI_API_KEY", e))
+    if (check("OPENAI_BASE_URL", url, "OPENAI_API_KEY", s->openai_key, e))
         return -1;
-    return start(l, url, e);
+    return start(&openai, l, url, s->openai_key, e);
 }
 
-static const char *model(void)
+static void stop_openai(void)
 {
-    return server.model;
+    stop(&openai);
 }
 
-const struct provider provider_openrouter = {"openrouter", start_openrouter, stop,
-                                             begin,        cancel,           model};
-const struct provider provider_openai = {"openai", start_openai, stop, begin, cancel, model};
+static void begin_openai(struct generation *g)
+{
+    begin(&openai, g);
+}
+
+const struct provider provider_openai = {"openai", start_openai, stop_openai, begin_openai, cancel};
+
+/* ---- llama.cpp's server ---- */
+
+static int start_llamacpp(struct loop *l, struct err *e)
+{
+    const struct inference_settings *s = &inference_settings;
+
+    if (check("LLAMACPP_BASE_URL", s->llamacpp_url, "LLAMACPP_API_KEY", s->llamacpp_key, e))
+        return -1;
+    return start(&llamacpp, l, s->llamacpp_url, s->llamacpp_key, e);
+}
+
+static void stop_llamacpp(void)
+{
+    stop(&llamacpp);
+}
+
+static void begin_llamacpp(struct generation *g)
+{
+    begin(&llamacpp, g);
+}
+
+const struct provider provider_llamacpp = {"llamacpp", start_llamacpp, stop_llamacpp,
+                                           begin_llamacpp, cancel};

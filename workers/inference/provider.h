@@ -2,8 +2,8 @@
  * What a provider of answers is, and what it sees of a generation: one answer that is being made.
  *
  * begin() starts the work. The provider gives the text piece by piece to generation_text() and ends
- * the generation by exactly one of generation_done() and generation_fail(), now or later, having
- * freed what is its own before: the generation is gone then.
+ * the attempt by exactly one of generation_done() and generation_fail(), now or later, having freed
+ * what is its own before: the generation is gone then, or begun anew with another model.
  */
 #ifndef INFERENCE_PROVIDER_H
 #define INFERENCE_PROVIDER_H
@@ -21,6 +21,7 @@
 #include "common/io/loop.h"
 
 struct job;
+struct model;
 
 /* What the provider knows about an answer besides its text. The texts live in the arena. */
 struct answer {
@@ -44,7 +45,13 @@ struct generation {
     json_int_t tokens_estimated, history_dropped;
     bool stream; /* the pieces are wanted as they come */
 
-    struct buf text; /* so far */
+    struct model *model;            /* that is asked, or was last; NULL before the first */
+    const struct provider *without; /* has shown that it does not take us; or NULL */
+    struct err why;                 /* the last one's failure */
+    struct timer *pause;            /* until the next one's quota has room */
+    int64_t paused_ms;              /* in all */
+    bool asking;                    /* the model is at work */
+    struct buf text;                /* so far, of this model */
     struct answer answer;
     void *work; /* the provider's own */
 
@@ -57,6 +64,9 @@ struct generation {
 
     bool begun;
     int64_t begun_us; /* monotonic */
+    int64_t asked_us; /* this model was; monotonic */
+    int64_t first_us; /* its first word came; 0: none yet */
+    bool may_pass;    /* one of the models that were asked before may answer later */
 };
 
 /* Add n bytes of UTF-8, of whole characters. Returns -1 when the answer is too long. */
@@ -65,19 +75,35 @@ int generation_text(struct generation *g, const char *text, size_t n, struct err
 /* The answer is complete; g->answer says the rest. */
 void generation_done(struct generation *g);
 
-/* There will be no answer. status is the label of the metric: the server's HTTP status, or a word
- * of a fixed set. Once something was told, nothing is tried again, whatever the kind. */
-void generation_fail(struct generation *g, const char *status, const struct err *e);
+/* Whose fault it was that there is no answer, which says who is asked next. */
+enum blame {
+    BLAME_PROMPT,  /* its own: nobody */
+    BLAME_MODEL,   /* the model's: the next one */
+    BLAME_ACCOUNT, /* ours, with the provider: the next provider's first model */
+    BLAME_SERVICE, /* the service's: the next model, and the breaker counts it */
+};
+
+struct failure {
+    const char *status; /* the label of the metric: an HTTP status, or a word of a fixed set */
+    enum blame blame;
+    int64_t retry_after_ms; /* as the service asked for; 0: it did not */
+    int64_t no_free_ms;     /* the account has no free requests for so long; 0: not said */
+    struct err why;         /* for the job, if no other model is asked */
+};
+
+/* There will be no answer of this model. The next one is asked, if nothing of the text was told yet and
+ * the caller still waits; else the job fails, and once something was told, for good. */
+void generation_fail(struct generation *g, const struct failure *f);
 
 struct provider {
     const char *name;
     int (*start)(struct loop *l, struct err *e); /* once, with the settings loaded */
     void (*stop)(void);                          /* once, when no generation is left */
-    void (*begin)(struct generation *g);
+    void (*begin)(struct generation *g);         /* asks g->model */
     void (*cancel)(struct generation *g); /* free what is its own; nothing is called any more */
-    const char *(*model)(void);           /* the one that is asked */
 };
 
-extern const struct provider provider_openrouter, provider_openai, provider_offline;
+extern const struct provider provider_llamacpp, provider_openrouter, provider_openai,
+    provider_offline;
 
 #endif

@@ -2,12 +2,18 @@
 #ifndef INFERENCE_SETTINGS_H
 #define INFERENCE_SETTINGS_H
 
+#include <stdbool.h>
+
 #include "common/base/config.h"
 
 struct inference_settings {
     char *openrouter_key, *openrouter_url, *openrouter_referer, *openrouter_title;
     char *openai_key, *openai_url, *openai_model;
-    char *default_model;
+    char *default_model, *fallback_model, *emergency_model;
+    bool free_only;
+    long free_per_minute, free_per_day, free_wait_ms;
+    char *llamacpp_url, *llamacpp_key, *llamacpp_model;
+    long breaker_open_s, breaker_open_max_s, breaker_percent, breaker_least, breaker_slow_s;
     char *ca_file;
     long max_tokens;
     double temperature;

@@ -24,7 +24,8 @@ class Bare {
 
   async round(connections, seconds) {
     const r = await runForJson(this.program, [broker.vhostUrl(this.vhost),
-      '--in-flight', connections, '--seconds', seconds, '--body', TEXT, '--acks', this.acks]);
+      '--in-flight', connections, '--seconds', seconds, '--body', JSON.stringify({ message: TEXT }),
+      '--acks', this.acks]);
     return { ...r, memory: {} };
   }
 

@@ -46,7 +46,7 @@ class Fleet {
     for (const kind of this.kinds) this.processes.push(await this.spawn(kind));
     [this.worker, this.gateway] = ['context-builder', 'gateway'].map((kind) =>
       this.processes.find((p) => p.kind === kind));
-    this.url = `http://127.0.0.1:${this.port()}`;
+    if (this.gateway) this.url = `http://127.0.0.1:${this.port()}`;
   }
 
   async spawn(kind) {

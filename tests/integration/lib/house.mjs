@@ -16,8 +16,10 @@ export const ORIGIN = 'https://app.example.org';
 export const MODEL = 'test/model';
 
 // So that this model answers.
+// One model only, which is asked whatever it did before.
 export const modelSettings = (model) => ({
-  DEFAULT_MODEL: MODEL, ...(model && { OPENROUTER_API_KEY: 'any', OPENROUTER_BASE_URL: model.url }),
+  DEFAULT_MODEL: MODEL, FALLBACK_MODEL: 'none', BREAKER_OPEN_SECONDS: '0',
+  ...(model && { OPENROUTER_API_KEY: 'any', OPENROUTER_BASE_URL: model.url }),
 });
 
 export class House {

@@ -4,6 +4,7 @@
 //   … OPENAI_BASE_URL: model.url, or OPENROUTER_BASE_URL with any OPENROUTER_API_KEY …
 //   model.mode = 'status 429';   // what it does from now on; or, for one request,
 //   'Hello [model:drop]'         // the question itself says so
+//   model.modes['some/model'] = 'status 500'   // whenever this one is asked
 //   model.requests               // what came: {headers, body, question, mode, closed}
 //   await model.close();
 //
@@ -28,6 +29,7 @@ class Model {
 
   constructor({ mode = 'normal' } = {}) {
     this.mode = mode;
+    this.modes = {}; // by the name of the model that is asked
     this.requests = [];
   }
 
@@ -79,7 +81,7 @@ class Model {
     for await (const part of request) parts.push(part);
     const body = JSON.parse(Buffer.concat(parts).toString() || 'null');
     const question = questionOf(body);
-    const chosen = /\[model:([^\]]+)\]/.exec(question)?.[1] ?? this.mode;
+    const chosen = this.modes[body?.model] ?? /\[model:([^\]]+)\]/.exec(question)?.[1] ?? this.mode;
     const [mode, ...args] = chosen.split(' ');
     const entry = {
       method: request.method, path: request.url, headers: request.headers, body, question, mode,
@@ -341,6 +343,11 @@ const MODES = {
   // ---- bad answers ----
   status: (t, status, retryAfter) => refuse(t.response, Number(status), `told to say ${status}`,
                                             retryAfter ? { 'retry-after': retryAfter } : {}),
+  // the account has used up what it may send for nothing, for so many seconds
+  'no-quota': (t, seconds) => refuse(t.response, 429, 'Rate limit exceeded: free-models-per-day', {
+    'x-ratelimit-limit': '50', 'x-ratelimit-remaining': '0',
+    'x-ratelimit-reset': String(Date.now() + Number(seconds) * 1000),
+  }),
   // the first n times 503, or what is told
   flaky: (t, n, status) => {
     if (t.model.again(t.question) < Number(n ?? 1)) refuse(t.response, Number(status ?? 503), 'not yet');

@@ -1,0 +1,283 @@
+#include "workers/inference/models.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/base/clock.h"
+#include "common/base/log.h"
+#include "common/base/metrics.h"
+#include "common/base/uuid.h"
+#include "workers/inference/provider.h"
+#include "workers/inference/quota.h"
+#include "workers/inference/settings.h"
+
+enum { MODELS_MAX = 8, MINUTE_MS = 60000, DAY_MS = 86400000 };
+
+static struct {
+    struct worker *worker;
+    struct model all[MODELS_MAX];
+    size_t count;
+    struct quota minute, day; /* of the account's free models */
+} state;
+
+static struct metric_family breaker_open = {
+    "model_breaker_state", METRIC_GAUGE,
+    "0 closed, 1 half open, 2 open: no requests go to the model for a while", NULL, NULL};
+static struct metric_family processes = {
+    "inference_processes", METRIC_GAUGE,
+    "Inference workers, as counted of late: so many share the quota of free models", NULL, NULL};
+
+static int64_t now_ms(void)
+{
+    return clock_monotonic_us() / 1000;
+}
+
+/* ---- the quota of free models ---- */
+
+/* OpenRouter counts the free ones of an account together. */
+static bool is_counted(const struct model *m)
+{
+    return m->free && m->provider == &provider_openrouter;
+}
+
+static int64_t quota_left_ms(const struct model *m)
+{
+    const struct inference_settings *s = &inference_settings;
+    int64_t minute, day;
+    long share;
+
+    if (!is_counted(m))
+        return 0;
+    share = worker_processes(state.worker);
+    metric_set(metric_get(&processes, ""), (double)share);
+    minute = quota_wait_ms(&state.minute, s->free_per_minute, share, now_ms());
+    day = quota_wait_ms(&state.day, s->free_per_day, share, now_ms());
+    return minute > day ? minute : day;
+}
+
+/* ---- what is configured ---- */
+
+/* The name as it may stand in a label. */
+static void set_label(struct model *m)
+{
+    char *c;
+
+    snprintf(m->label, sizeof(m->label), "model=\"%s", m->name);
+    for (c = m->label + strlen("model=\""); *c; c++)
+        if (*c < ' ' || *c > '~' || *c == '"' || *c == '\\')
+            *c = '_';
+    m->label[sizeof(m->label) - 2] = '\0';
+    strcat(m->label, "\"");
+}
+
+static void show(const struct model *m)
+{
+    metric_set(metric_get(&breaker_open, m->label), m->breaker.state);
+}
+
+static void add(const struct provider *provider, const char *name, bool free)
+{
+    struct model *m = &state.all[state.count];
+    size_t i;
+
+    for (i = 0; i < state.count; i++)
+        if (state.all[i].provider == provider && strcmp(state.all[i].name, name) == 0)
+            return; /* asking it twice would help nobody */
+    state.count++;
+    *m = (struct model){.provider = provider, .name = name, .free = free};
+    set_label(m);
+    show(m);
+}
+
+static void add_openrouter(const struct inference_settings *s)
+{
+    const char *names[] = {s->default_model, s->fallback_model, s->emergency_model};
+    size_t i;
+
+    for (i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        bool free = strstr(names[i], ":free") != NULL;
+        bool wanted = i == 0 || (strcmp(names[i], "none") != 0 && (free || !s->free_only));
+
+        if (wanted) /* the default one is, free or not */
+            add(&provider_openrouter, names[i], free);
+    }
+}
+
+static void choose(const struct inference_settings *s)
+{
+    bool openai = *s->openai_url || *s->openai_key;
+
+    if (*s->llamacpp_url)
+        add(&provider_llamacpp, s->llamacpp_model, true);
+    if (*s->openrouter_key)
+        add_openrouter(s);
+    else if (openai)
+        add(&provider_openai, *s->openai_model ? s->openai_model : s->default_model, false);
+    if (state.count == 0)
+        add(&provider_offline, "offline", true);
+}
+
+static void say(void)
+{
+    const struct model *m = state.all;
+    size_t i;
+
+    if (m->provider == &provider_offline) {
+        log_event(LOG_WARN, "no model configured",
+                  LOG_STR("detail", "the built-in offline provider answers; set "
+                                    "OPENROUTER_API_KEY, OPENAI_BASE_URL or LLAMACPP_BASE_URL"));
+        return;
+    }
+    for (i = 0; i < state.count; i++, m++)
+        log_event(LOG_INFO, "model chosen", LOG_NUM("place", (long)i + 1),
+                  LOG_STR("provider", m->provider->name), LOG_STR("model", m->name));
+}
+
+/* The providers stand together in the list. */
+static bool is_first_of_provider(size_t i)
+{
+    return i == 0 || state.all[i].provider != state.all[i - 1].provider;
+}
+
+int models_start(struct worker *w, struct err *e)
+{
+    size_t i;
+
+    state.worker = w;
+    state.minute.span_ms = MINUTE_MS;
+    state.day.span_ms = DAY_MS;
+    choose(&inference_settings);
+    for (i = 0; i < state.count; i++) {
+        if (!is_first_of_provider(i) || state.all[i].provider->start(worker_loop(w), e) == 0)
+            continue;
+        state.count = i;
+        models_stop();
+        return -1;
+    }
+    say();
+    for (i = 0; i < state.count; i++)
+        quota_left_ms(&state.all[i]); /* so that the processes are counted from now on */
+    return 0;
+}
+
+void models_stop(void)
+{
+    size_t i;
+
+    for (i = 0; i < state.count; i++)
+        if (is_first_of_provider(i))
+            state.all[i].provider->stop();
+    state.count = 0;
+}
+
+/* ---- whom to ask ---- */
+
+static void take_quota(const struct model *m)
+{
+    if (!is_counted(m))
+        return;
+    quota_take(&state.minute, now_ms());
+    quota_take(&state.day, now_ms());
+}
+
+struct model *models_next(const struct model *behind, const struct provider *without,
+                          int64_t *wait_ms)
+{
+    size_t i = behind ? (size_t)(behind - state.all) + 1 : 0;
+
+    for (; i < state.count; i++) {
+        struct model *m = &state.all[i];
+        int64_t wait = quota_left_ms(m);
+
+        if (m->provider == without || wait > *wait_ms ||
+            breaker_wait_ms(&m->breaker, now_ms()) > wait)
+            continue;
+        *wait_ms = wait;
+        if (wait > 0)
+            return m;
+        if (breaker_allows(&m->breaker, now_ms())) {
+            take_quota(m);
+            show(m);
+            return m;
+        }
+    }
+    return NULL;
+}
+
+void models_no_free_ones(const struct model *m, int64_t for_ms)
+{
+    if (is_counted(m))
+        quota_close(&state.day, now_ms() + (for_ms < DAY_MS ? for_ms : DAY_MS));
+}
+
+int64_t models_wait_ms(void)
+{
+    int64_t least = INT64_MAX;
+    size_t i;
+
+    for (i = 0; i < state.count; i++) {
+        const struct model *m = &state.all[i];
+        int64_t breaker = breaker_wait_ms(&m->breaker, now_ms()), quota = quota_left_ms(m);
+        int64_t wait = breaker > quota ? breaker : quota;
+
+        least = wait < least ? wait : least;
+    }
+    return least;
+}
+
+/* ---- how it ended ---- */
+
+void models_succeeded(struct model *m)
+{
+    breaker_succeeded(&m->breaker);
+    m->outcome = "healthy";
+    show(m);
+}
+
+void models_failed(struct model *m, int64_t retry_after_ms)
+{
+    const struct inference_settings *s = &inference_settings;
+    const struct breaker_rules rules = {.open_ms = s->breaker_open_s * 1000,
+                                        .open_max_ms = s->breaker_open_max_s * 1000,
+                                        .failed_percent = s->breaker_percent,
+                                        .least = s->breaker_least};
+    bool was_open = m->breaker.state == BREAKER_OPEN;
+    char id[UUID_TEXT];
+
+    breaker_failed(&m->breaker, &rules, now_ms(), retry_after_ms,
+                   (uint32_t)strtoul(uuid_v7(id) + UUID_TEXT - 9, NULL, 16)); /* its last digits */
+    m->outcome = "unhealthy";
+    if (m->breaker.state == BREAKER_OPEN && !was_open)
+        log_event(LOG_WARN, "model left alone", LOG_STR("provider", m->provider->name),
+                  LOG_STR("model", m->name), LOG_NUM("ms", (long)m->breaker.open_ms));
+    show(m);
+}
+
+void models_unknown(struct model *m)
+{
+    breaker_unknown(&m->breaker);
+    m->outcome = "unhealthy";
+    show(m);
+}
+
+/* ---- health ---- */
+
+void models_health(json_t *dependencies)
+{
+    json_t *provider = NULL;
+    size_t i;
+
+    for (i = 0; i < state.count; i++) {
+        const struct model *m = &state.all[i];
+        const char *status = m->outcome ? m->outcome : "unknown";
+
+        if (is_first_of_provider(i)) {
+            provider = json_pack("{s:s, s:s, s:[]}", "status", status, "model", m->name, "models");
+            json_object_set_new(dependencies, m->provider->name, provider);
+        }
+        json_array_append_new(json_object_get(provider, "models"),
+                              json_pack("{s:s, s:s, s:s}", "model", m->name, "status", status,
+                                        "breaker", breaker_state_name(m->breaker.state)));
+    }
+}
