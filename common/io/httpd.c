@@ -68,6 +68,7 @@ struct http_request {
     struct evhttp_request *req;
     char *path;
     struct evkeyvalq query;
+    bool query_defect;   /* it has an encoded NUL, say */
     http_closed *closed; /* of a stream, until it is called */
     void *closed_arg;
     bool gone;   /* the connection is, or is going */
@@ -351,6 +352,8 @@ const char *http_defect(const struct http_request *r)
     for (p = r->path; *p; p++)
         if ((unsigned char)*p < 0x20 || *p == 0x7f)
             return "the path has a control character";
+    if (r->query_defect)
+        return "the query is not valid";
     return ambiguity(r);
 }
 
@@ -378,11 +381,44 @@ static char *decode_path(struct evhttp_request *req)
     return path;
 }
 
+/* The query's pairs: what has no "=" or no name is passed over, and does not take the others with it. */
+static char *pairs_of(const char *query)
+{
+    char *pairs = mem_alloc(strlen(query) + 2), *end = pairs;
+    size_t n;
+
+    for (; *query; query += n + (query[n] == '&')) {
+        n = strcspn(query, "&");
+        if (*query != '=' && memchr(query, '=', n)) {
+            memcpy(end, query, n);
+            end += n;
+            *end++ = '&';
+        }
+    }
+    *end = '\0';
+    return pairs;
+}
+
+static void read_query(struct http_request *r)
+{
+    const struct evhttp_uri *uri = evhttp_request_get_evhttp_uri(r->req);
+    const char *query = uri ? evhttp_uri_get_query(uri) : NULL;
+    char *pairs;
+
+    TAILQ_INIT(&r->query);
+    if (!query)
+        return;
+    pairs = pairs_of(query);
+    r->query_defect = strstr(query, "%00") || evhttp_parse_query_str(pairs, &r->query);
+    if (r->query_defect)
+        evhttp_clear_headers(&r->query);
+    free(pairs);
+}
+
 static void request_came(struct evhttp_request *req, void *arg)
 {
     struct httpd *h = arg;
     struct connection *c = find_connection(h, evhttp_request_get_connection(req));
-    const struct evhttp_uri *uri = evhttp_request_get_evhttp_uri(req);
     struct http_request *r = mem_alloc(sizeof(*r));
 
     if (c) {
@@ -392,10 +428,7 @@ static void request_came(struct evhttp_request *req, void *arg)
     r->httpd = h;
     r->req = req;
     r->path = decode_path(req);
-    TAILQ_INIT(&r->query);
-    if (uri && evhttp_uri_get_query(uri) &&
-        evhttp_parse_query_str(evhttp_uri_get_query(uri), &r->query))
-        TAILQ_INIT(&r->query); /* a query that cannot be read has no pairs */
+    read_query(r);
     h->requests++;
     h->handling = true;
     h->handler(h->arg, r);
