@@ -445,6 +445,30 @@ static void malformed(void)
     }
 }
 
+/* The names in the data, as JSON; "" for none. */
+static void names_are(const char *data, const char *want)
+{
+    json_t *out =
+        build(request("general", "T", json_loads(data, 0, NULL), NULL, "q", "text"), &usual);
+    json_t *found = json_object_get(prompt_of(out), "personal");
+    char *got = found ? json_dumps(found, JSON_COMPACT) : NULL;
+
+    CU_ASSERT_STRING_EQUAL(got ? got : "", want);
+    free(got);
+    json_decref(out);
+}
+
+static void names(void)
+{
+    names_are("{}", "");
+    names_are("{\"name\":\"Siti\",\"nama_lengkap\":\"Siti R\",\"age\":7,\"nickname\":\"\"}",
+              "[\"Siti\",\"Siti R\"]");
+    names_are("{\"userProfile\":{\"name\":\"Siti\"},\"careers\":[{\"name\":\"Nurse\"}],"
+              "\"job\":{\"name\":\"Nurse\",\"boss\":{\"firstName\":\"Ada\"}}}",
+              "[\"Siti\",\"Ada\"]");
+    names_are("{\"full_name\":[\"Siti\"],\"a_key_that_is_longer_than_any_we_know_x\":\"y\"}", "");
+}
+
 int main(void)
 {
     CU_TestInfo tests[] = {
@@ -463,6 +487,7 @@ int main(void)
         {"scripts", scripts},
         {"a long history", a_long_history},
         {"all of a long history", all_of_a_long_history},
+        {"names", names},
         {"malformed", malformed},
         CU_TEST_INFO_NULL,
     };

@@ -6,6 +6,7 @@
 
 #include "common/chat/tokens.h"
 #include "workers/context-builder/instructions.h"
+#include "workers/context-builder/personal.h"
 
 enum {
     MESSAGE_TOKENS = 5, /* the marks around a message and its role */
@@ -165,9 +166,10 @@ static json_t *make_prompt(const struct request *r, const struct prompt_settings
         return NULL;
     }
     append(messages, &question);
-    return json_pack("{s:o, s:I, s:I, s:s}", "messages", messages, "tokens_estimated",
+    return json_pack("{s:o, s:I, s:I, s:s, s:o*}", "messages", messages, "tokens_estimated",
                      (json_int_t)tokens, "history_dropped", (json_int_t)dropped, "context_type",
-                     instructions_type(r->context_type));
+                     instructions_type(r->context_type), "personal",
+                     personal_names(r->context_data));
 }
 
 json_t *prompt_build(json_t *body, const struct prompt_settings *settings, struct err *e)

@@ -8,6 +8,7 @@
 #include "common/base/log.h"
 #include "common/base/metrics.h"
 #include "common/chat/tokens.h"
+#include "workers/inference/privacy.h"
 #include "workers/inference/provider.h"
 #include "workers/inference/settings.h"
 
@@ -115,6 +116,8 @@ static int add_text(struct buf *out, const char *text, size_t n)
     static const char replacement[] = "\xef\xbf\xbd";
     const char *nul;
 
+    if (n == 0) /* then there may be no text, either */
+        return 0;
     while (n > 0 && (nul = memchr(text, '\0', n))) {
         size_t before = (size_t)(nul - text);
 
@@ -126,15 +129,35 @@ static int add_text(struct buf *out, const char *text, size_t n)
     return buf_add(out, text, n);
 }
 
+/* The same with the personal data that the server did not see. */
+static int add_restored(struct generation *g, const char *text, size_t n)
+{
+    const struct buf *restored;
+
+    if (!g->privacy)
+        return add_text(&g->text, text, n);
+    restored = privacy_restore(g->privacy, text, n, g->text.max);
+    return restored ? add_text(&g->text, restored->data, restored->len) : -1;
+}
+
 int generation_text(struct generation *g, const char *text, size_t n, struct err *e)
 {
     if (n == 0)
         return 0;
-    if (add_text(&g->text, text, n))
+    if (add_restored(g, text, n))
         return err_set(e, ERR_FATAL, 502, "the model's answer is longer than %ld bytes",
                        inference_settings.answer_max);
     tell_soon(g);
     return 0;
+}
+
+/* What does not fit is the beginning of a placeholder that never ended: not missed. */
+void generation_text_ended(struct generation *g)
+{
+    const struct buf *rest = g->privacy ? privacy_rest(g->privacy) : NULL;
+
+    if (rest)
+        add_text(&g->text, rest->data, rest->len);
 }
 
 /* ---- one after the other ---- */
@@ -167,6 +190,7 @@ static void generation_free(struct generation *g)
     state.under_way_count -= g->begun;
     state.waiting_count -= !g->begun;
     timer_free(g->teller);
+    privacy_free(g->privacy);
     buf_free(&g->text);
     free(g);
 }
@@ -239,6 +263,7 @@ void generation_done(struct generation *g)
     json_t *body = json_object();
     size_t i;
 
+    generation_text_ended(g);
     if (g->stream)
         tell(g);
     complete_usage(g);
@@ -263,6 +288,7 @@ void generation_fail(struct generation *g, const char *status, const struct err 
 
     if (g->told > 0) { /* a second text must not follow the first */
         why.kind = ERR_FATAL;
+        generation_text_ended(g);
         tell(g);
     }
     if (g->begun) {
@@ -300,10 +326,10 @@ static int read_prompt(struct generation *g, struct err *e)
     json_error_t wrong;
     int stream = 0;
 
-    if (json_unpack_ex(job_body(g->job), &wrong, 0, "{s?b, s:{s:o, s?I, s?I, s?s}}", "stream",
+    if (json_unpack_ex(job_body(g->job), &wrong, 0, "{s?b, s:{s:o, s?I, s?I, s?s, s?o}}", "stream",
                        &stream, "prompt", "messages", &g->messages, "tokens_estimated",
                        &g->tokens_estimated, "history_dropped", &g->history_dropped, "context_type",
-                       &g->context_type))
+                       &g->context_type, "personal", &g->personal))
         return err_set(e, ERR_FATAL, 500, "the prompt cannot be used: %s", wrong.text);
     g->stream = stream && env->reply_to;
     g->user_id = env->user_id;

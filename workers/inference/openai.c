@@ -15,6 +15,7 @@
 #include "common/base/text.h"
 #include "common/io/http.h"
 #include "workers/inference/completion.h"
+#include "workers/inference/privacy.h"
 #include "workers/inference/provider.h"
 #include "workers/inference/refusal.h"
 #include "workers/inference/settings.h"
@@ -94,6 +95,7 @@ static void complete(struct ask *ask)
     struct generation *g = ask->generation;
     const char *reason = g->answer.finish_reason;
 
+    generation_text_ended(g);
     if (!is_blank(&g->text)) {
         ask_free(ask);
         generation_done(g);
@@ -339,12 +341,13 @@ static void on_done(void *arg, struct http_call *call, const struct err *e)
 
 static const struct http_call_events events = {on_answered, on_data, on_done};
 
-static char *request_body(const struct generation *g)
+/* Takes the messages. */
+static char *request_body(const struct generation *g, json_t *messages)
 {
     const struct inference_settings *s = &inference_settings;
     json_t *request =
-        json_pack("{s:s, s:O, s:I, s:f}", "model", server.model, "messages", g->messages,
-                  "max_tokens", (json_int_t)s->max_tokens, "temperature", s->temperature);
+        json_pack("{s:s, s:o, s:I, s:f}", "model", server.model, "messages", messages, "max_tokens",
+                  (json_int_t)s->max_tokens, "temperature", s->temperature);
     char *text;
 
     if (g->user_id)
@@ -367,13 +370,20 @@ static void begin(struct generation *g)
     struct http_call_request request = {
         .url = server.url,
         .headers = (const char *const *)server.headers,
-        .body = request_body(g),
         .response_max = g->stream ? (size_t)s->answer_max * CHUNK_OVERHEAD + OVERHEAD : text_max,
         .connect_timeout_ms = s->connect_timeout_s * 1000,
         .total_timeout_ms = s->timeout_s * 1000,
     };
-    struct ask *ask = mem_alloc(sizeof(*ask));
+    struct err e;
+    json_t *messages = privacy_messages(&g->privacy, g->messages, g->personal, server.url, &e);
+    struct ask *ask;
 
+    if (!messages) {
+        generation_fail(g, "withheld", &e);
+        return;
+    }
+    ask = mem_alloc(sizeof(*ask));
+    request.body = request_body(g, messages);
     request.body_len = strlen(request.body);
     g->work = ask;
     ask->generation = g;
