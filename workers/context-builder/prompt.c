@@ -6,6 +6,8 @@
 
 #include "common/chat/tokens.h"
 #include "workers/context-builder/instructions.h"
+#include "workers/context-builder/personal.h"
+#include "workers/context-builder/screen.h"
 
 enum {
     MESSAGE_TOKENS = 5, /* the marks around a message and its role */
@@ -86,13 +88,16 @@ static size_t cost_of(const struct message *m)
            tokens_estimate(json_string_value(m->content), json_string_length(m->content));
 }
 
-static void append(json_t *messages, const struct message *m)
+static void append(json_t *messages, const struct message *m, bool screened)
 {
     const char *label = label_of(m->type);
-    json_t *content = label ? json_sprintf("%s %s", label, json_string_value(m->content))
-                            : json_incref(m->content);
+    json_t *text = screened && strcmp(m->role, "user") == 0 ? screen_redacted(m->content)
+                                                            : json_incref(m->content);
+    json_t *content =
+        label ? json_sprintf("%s %s", label, json_string_value(text)) : json_incref(text);
 
     json_array_append_new(messages, json_pack("{s:s, s:o}", "role", m->role, "content", content));
+    json_decref(text);
 }
 
 /* The index of the first message of the newest ones that fit into the budget, and what they use of
@@ -113,12 +118,18 @@ static long first_within(json_t *history, size_t budget, size_t *used, struct er
     return (long)i;
 }
 
+static bool is_screened(const struct prompt_settings *settings)
+{
+    return strcmp(settings->injection_filter, "redact") == 0 ||
+           strcmp(settings->injection_filter, "block") == 0;
+}
+
 /* Append what stays of the history. Returns how many messages do not, or -1. */
-static long add_history(json_t *messages, json_t *history, size_t budget, size_t *tokens,
-                        struct err *e)
+static long add_history(json_t *messages, json_t *history, const struct prompt_settings *settings,
+                        size_t *tokens, struct err *e)
 {
     size_t used, i;
-    long first = first_within(history, budget, &used, e), dropped = first;
+    long first = first_within(history, (size_t)settings->history_tokens, &used, e), dropped = first;
     bool asked = false;
     struct message m;
 
@@ -129,7 +140,7 @@ static long add_history(json_t *messages, json_t *history, size_t budget, size_t
             return -1;
         asked |= strcmp(m.role, "user") == 0;
         if (asked || strcmp(m.role, "assistant") != 0) {
-            append(messages, &m);
+            append(messages, &m, is_screened(settings));
         } else { /* its question is not there */
             used -= cost_of(&m);
             dropped++;
@@ -146,7 +157,7 @@ static void add_system(json_t *messages, const struct request *r, const char *mo
 
     free(text);
     *tokens += cost_of(&m);
-    append(messages, &m);
+    append(messages, &m, false);
     json_decref(m.content);
 }
 
@@ -159,15 +170,18 @@ static json_t *make_prompt(const struct request *r, const struct prompt_settings
     long dropped;
 
     add_system(messages, r, settings->default_model, &tokens);
-    dropped = add_history(messages, r->history, (size_t)settings->history_tokens, &tokens, e);
+    dropped = add_history(messages, r->history, settings, &tokens, e);
     if (dropped < 0) {
         json_decref(messages);
         return NULL;
     }
-    append(messages, &question);
-    return json_pack("{s:o, s:I, s:I, s:s}", "messages", messages, "tokens_estimated",
+    append(messages, &question, is_screened(settings));
+    return json_pack("{s:o, s:I, s:I, s:s, s:o*, s:o*}", "messages", messages, "tokens_estimated",
                      (json_int_t)tokens, "history_dropped", (json_int_t)dropped, "context_type",
-                     instructions_type(r->context_type));
+                     instructions_type(r->context_type), "personal",
+                     personal_names(r->context_data), "injection",
+                     strcmp(settings->injection_filter, "off") != 0 ? screen_kinds(r->question)
+                                                                    : NULL);
 }
 
 json_t *prompt_build(json_t *body, const struct prompt_settings *settings, struct err *e)

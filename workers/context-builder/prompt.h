@@ -9,11 +9,15 @@
 struct prompt_settings {
     long history_tokens; /* what the messages before the question may cost, as estimated */
     char *default_model;
+    char *injection_filter; /* off, flag, redact, block */
 };
 
 /*
  * The body for the next step: that of context.build, with "prompt" instead of "conversation" and
  * "history". NULL if the body is not as persistence makes it; then e is a fatal 400.
+ *
+ * Unless the filter is off, "injection" of the prompt says what it finds in the question, if
+ * anything. With redact and block, passages that it finds are left out of all the user's messages.
  *
  * The question always stays. Of the history stay the newest whole messages within the budget, from
  * the first one on that is not an answer: its question would be missing. Time and memory grow with

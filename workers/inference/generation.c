@@ -9,6 +9,7 @@
 #include "common/base/metrics.h"
 #include "common/chat/tokens.h"
 #include "workers/inference/models.h"
+#include "workers/inference/privacy.h"
 #include "workers/inference/provider.h"
 #include "workers/inference/settings.h"
 
@@ -103,6 +104,8 @@ static int add_text(struct buf *out, const char *text, size_t n)
     static const char replacement[] = "\xef\xbf\xbd";
     const char *nul;
 
+    if (n == 0) /* then there may be no text, either */
+        return 0;
     while (n > 0 && (nul = memchr(text, '\0', n))) {
         size_t before = (size_t)(nul - text);
 
@@ -114,17 +117,37 @@ static int add_text(struct buf *out, const char *text, size_t n)
     return buf_add(out, text, n);
 }
 
+/* The same with the personal data that the server did not see. */
+static int add_restored(struct generation *g, const char *text, size_t n)
+{
+    const struct buf *restored;
+
+    if (!g->privacy)
+        return add_text(&g->text, text, n);
+    restored = privacy_restore(g->privacy, text, n, g->text.max);
+    return restored ? add_text(&g->text, restored->data, restored->len) : -1;
+}
+
 int generation_text(struct generation *g, const char *text, size_t n, struct err *e)
 {
     if (n == 0)
         return 0;
     if (g->first_us == 0)
         g->first_us = clock_monotonic_us();
-    if (add_text(&g->text, text, n))
+    if (add_restored(g, text, n))
         return err_set(e, ERR_FATAL, 502, "the model's answer is longer than %ld bytes",
                        inference_settings.answer_max);
     tell_soon(g);
     return 0;
+}
+
+/* What does not fit is the beginning of a placeholder that never ended: not missed. */
+void generation_text_ended(struct generation *g)
+{
+    const struct buf *rest = g->privacy ? privacy_rest(g->privacy) : NULL;
+
+    if (rest)
+        add_text(&g->text, rest->data, rest->len);
 }
 
 /* ---- one after the other ---- */
@@ -145,6 +168,8 @@ static void ask(struct generation *g, struct model *m)
     g->asked_us = clock_monotonic_us();
     g->first_us = 0;
     g->work = NULL;
+    privacy_free(g->privacy); /* the next server may be one that sees all */
+    g->privacy = NULL;
     buf_clear(&g->text);
     buf_add(&g->text, "", 0);
     m->provider->begin(g);
@@ -201,6 +226,7 @@ static void generation_free(struct generation *g)
     state.waiting_count -= !g->begun;
     timer_free(g->teller);
     timer_free(g->pause);
+    privacy_free(g->privacy);
     buf_free(&g->text);
     free(g);
 }
@@ -283,6 +309,7 @@ void generation_done(struct generation *g)
     json_t *body = json_object();
     size_t i;
 
+    generation_text_ended(g);
     if (g->stream)
         tell(g);
     complete_usage(g);
@@ -326,6 +353,7 @@ static void give_up(struct generation *g)
 
     if (g->told > 0) { /* a second text must not follow the first */
         why.kind = ERR_FATAL;
+        generation_text_ended(g);
         tell(g);
     } else if (g->may_pass) {
         why.kind = ERR_RETRY;
@@ -374,10 +402,10 @@ static int read_prompt(struct generation *g, struct err *e)
     json_error_t wrong;
     int stream = 0;
 
-    if (json_unpack_ex(job_body(g->job), &wrong, 0, "{s?b, s:{s:o, s?I, s?I, s?s}}", "stream",
+    if (json_unpack_ex(job_body(g->job), &wrong, 0, "{s?b, s:{s:o, s?I, s?I, s?s, s?o}}", "stream",
                        &stream, "prompt", "messages", &g->messages, "tokens_estimated",
                        &g->tokens_estimated, "history_dropped", &g->history_dropped, "context_type",
-                       &g->context_type))
+                       &g->context_type, "personal", &g->personal))
         return err_set(e, ERR_FATAL, 500, "the prompt cannot be used: %s", wrong.text);
     g->stream = stream && env->reply_to;
     g->user_id = env->user_id;

@@ -17,6 +17,7 @@
 #include "common/io/http.h"
 #include "workers/inference/completion.h"
 #include "workers/inference/models.h"
+#include "workers/inference/privacy.h"
 #include "workers/inference/provider.h"
 #include "workers/inference/refusal.h"
 #include "workers/inference/settings.h"
@@ -99,6 +100,7 @@ static void complete(struct ask *ask)
     struct generation *g = ask->generation;
     const char *reason = g->answer.finish_reason;
 
+    generation_text_ended(g);
     if (!is_blank(&g->text)) {
         ask_free(ask);
         generation_done(g);
@@ -383,11 +385,12 @@ static void on_done(void *arg, struct http_call *call, const struct err *e)
 
 static const struct http_call_events events = {on_answered, on_data, on_done};
 
-static char *request_body(const struct server *server, const struct generation *g)
+/* Takes the messages. */
+static char *request_body(const struct server *server, const struct generation *g, json_t *messages)
 {
     const struct inference_settings *s = &inference_settings;
     json_t *request =
-        json_pack("{s:s, s:O, s:I, s:f}", "model", g->model->name, "messages", g->messages,
+        json_pack("{s:s, s:o, s:I, s:f}", "model", g->model->name, "messages", messages,
                   "max_tokens", (json_int_t)s->max_tokens, "temperature", s->temperature);
     char *text;
 
@@ -411,13 +414,20 @@ static void begin(const struct server *server, struct generation *g)
     struct http_call_request request = {
         .url = server->url,
         .headers = (const char *const *)server->headers,
-        .body = request_body(server, g),
         .response_max = g->stream ? (size_t)s->answer_max * CHUNK_OVERHEAD + OVERHEAD : text_max,
         .connect_timeout_ms = s->connect_timeout_s * 1000,
         .total_timeout_ms = s->timeout_s * 1000,
     };
-    struct ask *ask = mem_alloc(sizeof(*ask));
+    struct failure f = {.status = "withheld", .blame = BLAME_MODEL};
+    json_t *messages = privacy_messages(&g->privacy, g->messages, g->personal, server->url, &f.why);
+    struct ask *ask;
 
+    if (!messages) {
+        generation_fail(g, &f);
+        return;
+    }
+    ask = mem_alloc(sizeof(*ask));
+    request.body = request_body(server, g, messages);
     request.body_len = strlen(request.body);
     g->work = ask;
     ask->server = server;

@@ -22,6 +22,7 @@
 
 struct job;
 struct model;
+struct privacy;
 
 /* What the provider knows about an answer besides its text. The texts live in the arena. */
 struct answer {
@@ -43,7 +44,8 @@ struct generation {
     const char *context_type; /* NULL: not said */
     const char *user_id;
     json_int_t tokens_estimated, history_dropped;
-    bool stream; /* the pieces are wanted as they come */
+    json_t *personal; /* the user's names as an array; NULL: not said */
+    bool stream;      /* the pieces are wanted as they come */
 
     struct model *model;            /* that is asked, or was last; NULL before the first */
     const struct provider *without; /* has shown that it does not take us; or NULL */
@@ -51,7 +53,8 @@ struct generation {
     struct timer *pause;            /* until the next one's quota has room */
     int64_t paused_ms;              /* in all */
     bool asking;                    /* the model is at work */
-    struct buf text;                /* so far, of this model */
+    struct privacy *privacy;        /* what the server has not seen; NULL: it has seen all */
+    struct buf text;                /* so far, of this model, with personal data restored */
     struct answer answer;
     void *work; /* the provider's own */
 
@@ -71,6 +74,9 @@ struct generation {
 
 /* Add n bytes of UTF-8, of whole characters. Returns -1 when the answer is too long. */
 int generation_text(struct generation *g, const char *text, size_t n, struct err *e);
+
+/* The text has ended: add what was held back of it. The generation's end does so, too. */
+void generation_text_ended(struct generation *g);
 
 /* The answer is complete; g->answer says the rest. */
 void generation_done(struct generation *g);

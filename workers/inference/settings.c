@@ -73,6 +73,10 @@ static const struct config_key keys[] = {
      "The longest answer's text in bytes of UTF-8; a longer one is an error."},
     {"INFERENCE_CONCURRENCY", CONFIG_INT, SETTING(concurrency), "256", 1, 10000, NULL, NULL, false,
      "Answers under way in this process at once; further ones wait for their turn."},
+    {"PII_PROTECTION", CONFIG_CHOICE, SETTING(pii_protection), "external", 0, 0, "off external all",
+     NULL, false,
+     "Which servers get placeholders for personal data: none, those that are neither on this "
+     "machine (localhost) nor at a private address, or all."},
 };
 const struct config_section inference_section = {"Models", keys, sizeof(keys) / sizeof(keys[0]),
                                                  &inference_settings};

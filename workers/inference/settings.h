@@ -20,6 +20,7 @@ struct inference_settings {
     long timeout_s, connect_timeout_s, first_token_timeout_s, idle_timeout_s;
     long answer_max; /* bytes */
     long concurrency;
+    char *pii_protection; /* off, external, all */
 };
 extern struct inference_settings inference_settings;
 extern const struct config_section inference_section;

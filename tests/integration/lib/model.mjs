@@ -317,6 +317,8 @@ const MODES = {
     t.say(t.events({ done: false, usage: false }).join(''));
     setTimeout(() => t.drop(), 100);
   },
+  // these words, instead of the question's
+  say: (t, ...words) => t.answer({ text: words.join(' ') }),
   length: (t) => t.answer({ finish: 'length' }),
   parts: (t) => t.json(t.whole({ text: [{ type: 'text', text: 'two ' }, { type: 'text', text: 'parts' }] })),
   // a stream is answered in one piece
