@@ -7,7 +7,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "common/base/map.h"
 #include "common/base/mem.h"
@@ -119,22 +118,27 @@ static int check_all(struct import *x)
     return 0;
 }
 
-/* A pipe can be read once only: a copy of it. */
+/* A copy, since the lines are read twice: a pipe can be read once only, and a file may change meanwhile.
+ * NULL with errno. */
 static FILE *spool(FILE *from)
 {
     FILE *file = tmpfile();
     char part[65536];
     size_t n;
+    int why;
 
-    while (file && (n = fread(part, 1, sizeof(part), from)) > 0) {
-        if (fwrite(part, 1, n, file) != n) {
-            fclose(file);
-            return NULL;
-        }
+    while (file && (n = fread(part, 1, sizeof(part), from)) > 0)
+        if (fwrite(part, 1, n, file) != n)
+            break;
+    if (!file || (!ferror(from) && !ferror(file) && fflush(file) == 0)) {
+        if (file)
+            rewind(file);
+        return file;
     }
-    if (file)
-        rewind(file);
-    return file;
+    why = errno;
+    fclose(file);
+    errno = why;
+    return NULL;
 }
 
 /* ---- publishing ---- */
@@ -356,13 +360,15 @@ static int run(struct import *x, bool json)
 static FILE *open_lines(const char *path)
 {
     FILE *file = strcmp(path, "-") == 0 ? stdin : fopen(path, "re"), *copy;
-    struct stat st;
+    int why;
 
-    if (!file || (fstat(fileno(file), &st) == 0 && S_ISREG(st.st_mode) && file != stdin))
-        return file;
+    if (!file)
+        return NULL;
     copy = spool(file);
+    why = errno;
     if (file != stdin)
         fclose(file);
+    errno = why;
     return copy;
 }
 

@@ -18,7 +18,8 @@ enum {
     SWEEP_MS = 50,             /* how late a deadline may be noticed */
     GRACE_MS = 1000,           /* how long calls wait for a lost broker to come back */
     WATCH_MS = 1000,           /* how often the queues' consumers are counted */
-    WATCH_SOON_MS = 100,       /* while one of them has none */
+    WATCH_SOON_MS = 100,       /* while one of them has none, */
+    WATCH_SOON_ROUNDS = 300,   /* but not for ever: its kind may not run here */
     REPLY_EXPIRES_MS = 600000, /* a reply queue that nobody consumes is deleted by the broker */
     REPLY_PREFETCH = 0,        /* no acks: a lost answer is noticed by its deadline */
     PIECES_TIMES = 10, /* how many time-outs a call may last while pieces of its answer come */
@@ -57,6 +58,7 @@ struct rpc {
     struct mq *publish, *consume;
     struct mq_channel *publish_channel, *consume_channel, *watch_channel;
     char *reply_queue;
+    int watched_soon;  /* rounds in a row */
     bool replies_come; /* the reply queue is consumed */
     bool exchanges_declared;
     struct map *calls; /* correlation id -> call */
@@ -397,7 +399,7 @@ static void watch_next(struct rpc *rpc)
 
 /* Soon after a worker came its operations are to be served. Not so where a queue is missing: each look
  * costs a channel then, and a line in the broker's log. */
-static int64_t next_round_ms(const struct rpc *rpc)
+static int64_t next_round_ms(struct rpc *rpc)
 {
     bool waiting = false;
     size_t i;
@@ -407,7 +409,8 @@ static int64_t next_round_ms(const struct rpc *rpc)
             return WATCH_MS;
         waiting |= rpc->watched[i].consumers == 0;
     }
-    return waiting ? WATCH_SOON_MS : WATCH_MS;
+    rpc->watched_soon = waiting ? rpc->watched_soon + 1 : 0;
+    return waiting && rpc->watched_soon <= WATCH_SOON_ROUNDS ? WATCH_SOON_MS : WATCH_MS;
 }
 
 /* Round after round. A missing queue closes the channel, so that the next one goes on behind it. */

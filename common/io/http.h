@@ -16,7 +16,7 @@
 #include "common/base/err.h"
 #include "common/io/loop.h"
 
-struct http_client; /* one a process */
+struct http_client; /* one for each service */
 struct http_call;
 
 struct http_client_config {

@@ -510,6 +510,9 @@ describe('dead letters', () => {
         assert.equal(code, 64, what);
         assert.match(stderr, /line 2: .+; nothing was imported/, what);
       }
+      const folder = await letters.tool(['import', house.folder]); // it can be opened, but not read
+      assert.equal(folder.code, 64);
+      assert.match(folder.stderr, /Is a directory/);
       assert.equal((await letters.exported(of(person))).length, 2);
     });
 

@@ -143,7 +143,7 @@ describe('OpenRouter', () => {
         ['status 400', 502, /refused the request \(400\): told to say 400/, 'fatal'],
         ['status 401', 502, /does not accept our key \(401\)$/, 'fatal'],
         ['status 402', 502, /no credit \(402\)/, 'fatal'],
-        ['status 403', 502, /does not accept our key \(403\)$/, 'fatal'],
+        ['status 403', 502, /does not allow the request \(403\)$/, 'fatal'],
         ['status 404', 502, /does not know the model \(404\): told/, 'fatal'],
         ['status 504', 504, /in time \(504\)/, 'fatal'],
         ['redirect', 502, /refused the request \(302\)/, 'fatal'],

@@ -65,7 +65,7 @@ describe('the next model', () => {
   });
   after(() => worker.stop());
 
-  const FAULTS = ['status 400', 'status 402', 'status 404', 'status 408', 'status 413', 'status 429 7', 'status 500',
+  const FAULTS = ['status 400', 'status 402', 'status 403', 'status 404', 'status 408', 'status 413', 'status 429 7', 'status 500',
                   'status 502', 'status 503', 'status 529', 'redirect', 'html', 'error-200', 'choice-error',
                   'error-in-choice', 'empty', 'empty-choices', 'bad-json', 'drop-first'];
   for (const stream of [false, true]) {
@@ -104,12 +104,9 @@ describe('the next model', () => {
   });
 
   it('is not asked of a provider that does not know us', async () => {
-    for (const status of [401, 403]) {
-      model.requests.length = 0;
-      model.modes = { [DEFAULT]: `status ${status}` };
-      assert.match((await failure('who am I?')).detail, /does not accept our key/);
-      assert.deepEqual(asked(), [DEFAULT]);
-    }
+    model.modes = { [DEFAULT]: 'status 401' };
+    assert.match((await failure('who am I?')).detail, /does not accept our key/);
+    assert.deepEqual(asked(), [DEFAULT]);
   });
 
   it('is not asked when the caller waits no more', async () => {
@@ -118,6 +115,13 @@ describe('the next model', () => {
                       { headers: { 'x-deadline': Date.now() + 500 } });
     await caller.take('inference.dlq');
     assert.deepEqual(asked(), [DEFAULT]);
+  });
+
+  it('is asked, too, if the first said nothing but white space', async () => {
+    model.modes = { [DEFAULT]: 'blank' };
+    const { answer, deltas } = await ask(caller, 'well?', { stream: true });
+    assert.equal(answer.model, FREE);
+    assert.equal(textOf(deltas), answer.content);
   });
 
   it('fails in the end: later again, if one of them may answer then', async () => {
@@ -192,7 +196,7 @@ describe('a model that keeps failing', () => {
   };
 
   it('is left alone for a while, and then tried by one request', withWorker(settings, async (worker) => {
-    const state = async () => valueOf(await metricsOf(worker.adminPort), 'model_breaker_state', { model: DEFAULT });
+    const state = async () => valueOf(await metricsOf(worker.adminPort), 'model_breaker_state', { provider: 'openrouter', model: DEFAULT });
     model.modes = { [DEFAULT]: 'status 500' };
     assert.deepEqual([await state(), await breakerOf(worker, DEFAULT)], [0, 'closed']);
     for (let i = 0; i < 3; i++) await ask(caller, `failure ${i}`);
@@ -217,11 +221,24 @@ describe('a model that keeps failing', () => {
       assert.deepEqual(asked(), [DEFAULT, FREE, FREE]);
     }));
 
+  it('and is the only one: its prompts wait for the trial', withWorker(
+    { ...settings, FALLBACK_MODEL: 'none' }, async (worker) => {
+      model.modes = { [DEFAULT]: 'status 429 1' };
+      await caller.send('inference.generate', promptOf('too much?'), { replyTo: null });
+      await until('it is left alone', async () => await breakerOf(worker, DEFAULT) === 'open');
+      model.modes = {};
+      const answers = await Promise.all(Array.from({ length: 5 }, (_, i) => ask(caller, `waiting ${i}`)));
+      for (const { answer } of answers) assert.equal(answer.model, DEFAULT);
+      assert.equal(await breakerOf(worker, DEFAULT), 'closed');
+      await until('the first one is answered, too', () => model.requests.some((r) => r.question === 'too much?' &&
+        r !== model.requests[0]));
+    }));
+
   it('and all others, too: the next attempt is later, and nobody is asked', withWorker(
     { ...settings, FALLBACK_MODEL: 'none', BREAKER_OPEN_MAX_SECONDS: '600' }, async () => {
       model.modes = { [DEFAULT]: 'status 503 300' };
       assert.match(await retry('hello?'), /overloaded/);
-      assert.match(await retry('hello again?'), /no model takes requests now; one is asked in (299|300) s/);
+      assert.match(await retry('hello again?'), /no model takes requests for now/);
       assert.deepEqual(asked(), [DEFAULT]);
     }));
 
@@ -250,19 +267,24 @@ describe('free models', () => {
   it('share that among all workers', withWorker({ ...settings, FREE_MODEL_RATE_LIMIT_PER_MINUTE: '4' }, async (first) => {
     const second = await start({ ...settings, FREE_MODEL_RATE_LIMIT_PER_MINUTE: '4' });
     for (const worker of [first, second]) {
-      await until('each knows of the other', async () => {
-        await ask(caller, 'how many are we?', {}, {});
-        return valueOf(await metricsOf(worker.adminPort), 'inference_processes', {}) === 2;
-      });
+      await until('each knows of the other', async () =>
+        valueOf(await metricsOf(worker.adminPort), 'inference_processes', {}) === 2);
     }
-    assert.ok(countOf(FREE) <= 8, 'four each, before they knew');
-    const before_ = countOf(FREE);
     await Promise.all(Array.from({ length: 20 }, (_, i) => ask(caller, `both ${i}`)));
-    assert.ok(countOf(FREE) - before_ <= 4);
+    assert.ok(countOf(FREE) >= 2 && countOf(FREE) <= 4, `${countOf(FREE)} of the account's four`);
     await second.stop();
   }));
 
-  it('are waited for a little', withWorker({
+  it('are waited for a little, and then asked', withWorker(
+    { ...settings, FREE_MODEL_RATE_LIMIT_PER_MINUTE: '0', FREE_MODEL_WAIT_MS: '60000' }, async () => {
+      model.modes = { [FREE]: 'no-quota 2' };
+      assert.equal((await ask(caller, 'used up?')).answer.model, PAID);
+      model.modes = {};
+      assert.equal((await ask(caller, 'and now?')).answer.model, FREE);
+      assert.deepEqual(asked(), [FREE, PAID, FREE]);
+    }));
+
+  it('are not waited for beyond a drain', withWorker({
     ...settings, FREE_MODEL_RATE_LIMIT_PER_MINUTE: '1', FREE_MODEL_WAIT_MS: '60000', DRAIN_TIMEOUT_SECONDS: '1',
   }, async (worker) => {
     await ask(caller, 'first');
@@ -285,7 +307,7 @@ describe('free models', () => {
   it('that all have no room are asked later', withWorker(
     { ...settings, FALLBACK_MODEL: 'none', EMERGENCY_FALLBACK_MODEL: 'none' }, async () => {
       for (let i = 0; i < 3; i++) await ask(caller, `the only one ${i}`);
-      assert.match(await retry('one too many'), /no model takes requests now; one is asked in [1-6]?[0-9] s/);
+      assert.match(await retry('one too many'), /no model takes requests for now/);
       assert.equal(model.requests.length, 3);
     }));
 });

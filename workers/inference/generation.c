@@ -85,7 +85,8 @@ static void tell_soon(struct generation *g)
 {
     int64_t passed_ms;
 
-    if (!g->stream || g->teller_set)
+    /* White space alone is nothing yet: another model may still be asked. */
+    if (!g->stream || g->teller_set || strspn(g->text.data, " \t\r\n") == g->text.len)
         return;
     passed_ms = (clock_monotonic_us() - g->told_us) / 1000;
     if (g->told == 0 || passed_ms >= DELTA_MS) {
@@ -128,12 +129,19 @@ static int add_restored(struct generation *g, const char *text, size_t n)
     return restored ? add_text(&g->text, restored->data, restored->len) : -1;
 }
 
+void generation_heard(struct generation *g)
+{
+    if (g->first_us != 0)
+        return;
+    g->first_us = clock_monotonic_us();
+    models_heard(g->model, g->ticket);
+}
+
 int generation_text(struct generation *g, const char *text, size_t n, struct err *e)
 {
     if (n == 0)
         return 0;
-    if (g->first_us == 0)
-        g->first_us = clock_monotonic_us();
+    generation_heard(g);
     if (add_restored(g, text, n))
         return err_set(e, ERR_FATAL, 502, "the model's answer is longer than %ld bytes",
                        inference_settings.answer_max);
@@ -155,14 +163,17 @@ void generation_text_ended(struct generation *g)
 static void give_up(struct generation *g);
 
 /* May end it. */
-static void ask(struct generation *g, struct model *m)
+static void ask(struct generation *g, const struct choice *c)
 {
+    struct model *m = c->model;
+
     if (g->model)
         log_event(LOG_WARN, "next model asked",
                   LOG_STR("correlation_id", job_envelope(g->job)->correlation_id),
                   LOG_STR("failed", g->model->name), LOG_STR("model", m->name),
                   LOG_STR("provider", m->provider->name), LOG_STR("error", g->why.text));
     g->model = m;
+    g->ticket = c->ticket;
     g->asking = true;
     g->answer = (struct answer){.model = NULL};
     g->asked_us = clock_monotonic_us();
@@ -175,25 +186,52 @@ static void ask(struct generation *g, struct model *m)
     m->provider->begin(g);
 }
 
-/* Asks the next model behind g->model, now or when its quota has room; if there is none, gives up. */
+static void ask_next(void *arg);
+
+static void pause_for(struct generation *g, int64_t ms)
+{
+    if (!g->pause)
+        g->pause = timer_new(state.loop, ask_next, g);
+    timer_set(g->pause, ms);
+}
+
+/* Where all models are left alone, how long to wait for one: 0 when it would take too long. */
+static int64_t worth_waiting_ms(const struct generation *g)
+{
+    const struct envelope *env = job_envelope(g->job);
+    int64_t wait_ms = models_wait_ms() + 1;
+    int64_t waited_ms = (clock_monotonic_us() - g->begun_us) / 1000;
+    bool in_time =
+        !env->reply_to || env->deadline_ms == 0 || clock_wall_ms() + wait_ms < env->deadline_ms;
+
+    return in_time && waited_ms + wait_ms <= inference_settings.wait_s * 1000 ? wait_ms : 0;
+}
+
+/* Asks the next model behind g->model, now or when there is one to be asked; if there is none, gives
+ * up. */
 static void ask_next(void *arg)
 {
     struct generation *g = arg;
-    int64_t wait_ms = inference_settings.free_wait_ms - g->paused_ms;
-    struct model *m = models_next(g->model, g->without, &wait_ms);
+    struct choice c =
+        models_choose(g->model, g->without, inference_settings.free_wait_ms - g->quota_waited_ms);
+    int64_t wait_ms;
 
-    if (!m) {
-        if (!g->model) /* nobody was asked */
-            err_set(&g->why, ERR_RETRY, 503, "no model takes requests now; one is asked in %lld s",
-                    (long long)(models_wait_ms() + 999) / 1000);
-        give_up(g);
-    } else if (wait_ms == 0) {
-        ask(g, m);
+    if (c.model && c.wait_ms == 0) {
+        ask(g, &c);
+    } else if (c.model) {
+        g->quota_waited_ms += c.wait_ms;
+        pause_for(g, c.wait_ms);
+    } else if (!g->model && (wait_ms = worth_waiting_ms(g)) > 0) {
+        pause_for(g, wait_ms);
     } else {
-        if (!g->pause)
-            g->pause = timer_new(state.loop, ask_next, g);
-        g->paused_ms += wait_ms;
-        timer_set(g->pause, wait_ms);
+        g->may_pass |= c.passed_over;
+        if (!g->model) {
+            log_event(LOG_WARN, "no model takes requests",
+                      LOG_STR("correlation_id", job_envelope(g->job)->correlation_id),
+                      LOG_NUM("ms", (long)models_wait_ms()));
+            err_set(&g->why, ERR_RETRY, 503, "no model takes requests for now");
+        }
+        give_up(g);
     }
 }
 
@@ -296,9 +334,9 @@ static void judge(const struct generation *g)
     int64_t slow_us = inference_settings.breaker_slow_s * 1000000;
 
     if (g->stream && slow_us > 0 && g->first_us - g->asked_us > slow_us)
-        models_failed(g->model, 0);
+        models_failed(g->model, g->ticket, 0);
     else
-        models_succeeded(g->model);
+        models_succeeded(g->model, g->ticket);
 }
 
 void generation_done(struct generation *g)
@@ -338,9 +376,9 @@ static void take_note(struct generation *g, const struct failure *f)
 {
     count_request(g->model, f->status);
     if (f->blame == BLAME_SERVICE)
-        models_failed(g->model, f->retry_after_ms);
+        models_failed(g->model, g->ticket, f->retry_after_ms);
     else
-        models_unknown(g->model);
+        models_unknown(g->model, g->ticket);
     if (f->no_free_ms > 0)
         models_no_free_ones(g->model, f->no_free_ms);
     g->may_pass |= f->why.kind == ERR_RETRY;
@@ -370,7 +408,7 @@ void generation_fail(struct generation *g, const struct failure *f)
     take_note(g, f);
     if (f->blame == BLAME_ACCOUNT)
         g->without = g->model->provider;
-    if (f->blame == BLAME_PROMPT || g->told > 0 || !caller_waits(g))
+    if (g->told > 0 || !caller_waits(g))
         give_up(g);
     else
         ask_next(g);

@@ -21,10 +21,10 @@ static struct {
     struct quota minute, day; /* of the account's free models */
 } state;
 
-static struct metric_family breaker_open = {
+static struct metric_family breaker_state = {
     "model_breaker_state", METRIC_GAUGE,
     "0 closed, 1 half open, 2 open: no requests go to the model for a while", NULL, NULL};
-static struct metric_family processes = {
+static struct metric_family processes_known = {
     "inference_processes", METRIC_GAUGE,
     "Inference workers, as counted of late: so many share the quota of free models", NULL, NULL};
 
@@ -45,14 +45,14 @@ static int64_t quota_left_ms(const struct model *m)
 {
     const struct inference_settings *s = &inference_settings;
     int64_t minute, day;
-    long share;
+    long processes;
 
     if (!is_counted(m))
         return 0;
-    share = worker_processes(state.worker);
-    metric_set(metric_get(&processes, ""), (double)share);
-    minute = quota_wait_ms(&state.minute, s->free_per_minute, share, now_ms());
-    day = quota_wait_ms(&state.day, s->free_per_day, share, now_ms());
+    processes = worker_processes(state.worker);
+    metric_set(metric_get(&processes_known, ""), (double)processes);
+    minute = quota_wait_ms(&state.minute, s->free_per_minute, processes, now_ms());
+    day = quota_wait_ms(&state.day, s->free_per_day, processes, now_ms());
     return minute > day ? minute : day;
 }
 
@@ -73,7 +73,10 @@ static void set_label(struct model *m)
 
 static void show(const struct model *m)
 {
-    metric_set(metric_get(&breaker_open, m->label), m->breaker.state);
+    char labels[sizeof(m->label) + 64];
+
+    snprintf(labels, sizeof(labels), "provider=\"%s\",%s", m->provider->name, m->label);
+    metric_set(metric_get(&breaker_state, labels), m->breaker.state);
 }
 
 static void add(const struct provider *provider, const char *name, bool free)
@@ -101,7 +104,15 @@ static void add_openrouter(const struct inference_settings *s)
 
         if (wanted) /* the default one is, free or not */
             add(&provider_openrouter, names[i], free);
+        else if (i == 1 && strcmp(names[i], "none") != 0)
+            log_event(LOG_WARN, "FALLBACK_MODEL left out", LOG_STR("model", names[i]),
+                      LOG_STR("detail", "it costs, and USE_FREE_MODELS_ONLY is on"));
     }
+}
+
+static void add_openai(const char *name)
+{
+    add(&provider_openai, name, strstr(name, ":free") != NULL);
 }
 
 static void choose(const struct inference_settings *s)
@@ -113,7 +124,7 @@ static void choose(const struct inference_settings *s)
     if (*s->openrouter_key)
         add_openrouter(s);
     else if (openai)
-        add(&provider_openai, *s->openai_model ? s->openai_model : s->default_model, false);
+        add_openai(*s->openai_model ? s->openai_model : s->default_model);
     if (state.count == 0)
         add(&provider_offline, "offline", true);
 }
@@ -181,34 +192,38 @@ static void take_quota(const struct model *m)
     quota_take(&state.day, now_ms());
 }
 
-struct model *models_next(const struct model *behind, const struct provider *without,
-                          int64_t *wait_ms)
+struct choice models_choose(const struct model *behind, const struct provider *without,
+                            int64_t wait_max_ms)
 {
+    struct choice c = {.model = NULL};
     size_t i = behind ? (size_t)(behind - state.all) + 1 : 0;
 
     for (; i < state.count; i++) {
         struct model *m = &state.all[i];
         int64_t wait = quota_left_ms(m);
 
-        if (m->provider == without || wait > *wait_ms ||
-            breaker_wait_ms(&m->breaker, now_ms()) > wait)
+        if (m->provider == without)
             continue;
-        *wait_ms = wait;
-        if (wait > 0)
-            return m;
-        if (breaker_allows(&m->breaker, now_ms())) {
-            take_quota(m);
-            show(m);
-            return m;
+        if (wait > wait_max_ms || breaker_wait_ms(&m->breaker, now_ms()) > wait) {
+            c.passed_over = true;
+            continue;
         }
+        c.model = m;
+        c.wait_ms = wait;
+        if (wait == 0 && breaker_allows(&m->breaker, now_ms(), &c.ticket))
+            take_quota(m);
+        show(m);
+        break;
     }
-    return NULL;
+    return c;
 }
 
 void models_no_free_ones(const struct model *m, int64_t for_ms)
 {
-    if (is_counted(m))
-        quota_close(&state.day, now_ms() + (for_ms < DAY_MS ? for_ms : DAY_MS));
+    if (!is_counted(m))
+        return;
+    quota_close(&state.day, now_ms() + (for_ms < DAY_MS ? for_ms : DAY_MS));
+    log_event(LOG_WARN, "free models left alone", LOG_NUM("ms", (long)quota_left_ms(m)));
 }
 
 int64_t models_wait_ms(void)
@@ -228,14 +243,22 @@ int64_t models_wait_ms(void)
 
 /* ---- how it ended ---- */
 
-void models_succeeded(struct model *m)
+void models_heard(struct model *m, uint32_t ticket)
 {
-    breaker_succeeded(&m->breaker);
+    if (m->breaker.state != BREAKER_HALF_OPEN)
+        return;
+    breaker_succeeded(&m->breaker, ticket); /* the others need not wait for the whole answer */
+    show(m);
+}
+
+void models_succeeded(struct model *m, uint32_t ticket)
+{
+    breaker_succeeded(&m->breaker, ticket);
     m->outcome = "healthy";
     show(m);
 }
 
-void models_failed(struct model *m, int64_t retry_after_ms)
+void models_failed(struct model *m, uint32_t ticket, int64_t retry_after_ms)
 {
     const struct inference_settings *s = &inference_settings;
     const struct breaker_rules rules = {.open_ms = s->breaker_open_s * 1000,
@@ -245,7 +268,7 @@ void models_failed(struct model *m, int64_t retry_after_ms)
     bool was_open = m->breaker.state == BREAKER_OPEN;
     char id[UUID_TEXT];
 
-    breaker_failed(&m->breaker, &rules, now_ms(), retry_after_ms,
+    breaker_failed(&m->breaker, ticket, &rules, now_ms(), retry_after_ms,
                    (uint32_t)strtoul(uuid_v7(id) + UUID_TEXT - 9, NULL, 16)); /* its last digits */
     m->outcome = "unhealthy";
     if (m->breaker.state == BREAKER_OPEN && !was_open)
@@ -254,9 +277,9 @@ void models_failed(struct model *m, int64_t retry_after_ms)
     show(m);
 }
 
-void models_unknown(struct model *m)
+void models_unknown(struct model *m, uint32_t ticket)
 {
-    breaker_unknown(&m->breaker);
+    breaker_unknown(&m->breaker, ticket);
     m->outcome = "unhealthy";
     show(m);
 }

@@ -29,23 +29,30 @@ struct model {
 int models_start(struct worker *w, struct err *e);
 void models_stop(void);
 
-/*
- * The first to be asked, or the next behind one (NULL: none yet); without those of a provider that does
- * not take us (NULL: with all). NULL: there is none. With *wait_ms 0 it may be asked now, and how it ended
- * is to be told. Else it is a free one whose quota has room after that time, which is at most what
- * *wait_ms was at the call: ask again then.
- */
-struct model *models_next(const struct model *behind, const struct provider *without,
-                          int64_t *wait_ms);
+/* Whom to ask, now or after a while. */
+struct choice {
+    struct model *model; /* NULL: none */
+    uint32_t ticket;     /* by which the request's end is told */
+    int64_t wait_ms;  /* 0: it is to be asked now; else choose again then: its quota has no room */
+    bool passed_over; /* one that might be asked later was */
+};
 
-void models_succeeded(struct model *m);
-void models_failed(struct model *m, int64_t retry_after_ms); /* by its service's fault */
-void models_unknown(struct model *m);                        /* by something else */
+/* The first, or the next behind one (NULL: none yet); without those of a provider that does not take us
+ * (NULL: with all). A free one whose quota has room within wait_max_ms is waited for, others are passed
+ * over. */
+struct choice models_choose(const struct model *behind, const struct provider *without,
+                            int64_t wait_max_ms);
+
+/* How a request ended, or goes: heard is its first word. */
+void models_heard(struct model *m, uint32_t ticket);
+void models_succeeded(struct model *m, uint32_t ticket);
+void models_failed(struct model *m, uint32_t ticket, int64_t retry_after_ms); /* by the service */
+void models_unknown(struct model *m, uint32_t ticket); /* by something else */
 
 /* The account has no room for free ones until then, says the provider. */
 void models_no_free_ones(const struct model *m, int64_t for_ms);
 
-/* When the first of them can be asked again, in milliseconds; 0: now. */
+/* When one of them can be asked again, in milliseconds; 0: now. */
 int64_t models_wait_ms(void);
 
 /* By provider: {"status", "model", "models": [{"model", "status", "breaker"}]}. */

@@ -29,7 +29,8 @@ enum {
     OVERHEAD = 65536,       /* bytes of JSON around a text */
     CHUNK_OVERHEAD = 512,   /* bytes of a stream for each byte of text, at most */
     AFTER_FINISH_MS = 2000, /* how long usage and [DONE] are waited for after the last word */
-    AFTER_DONE_MS = 250,    /* how long the connection's end is, to be able to use it again */
+    DAY_S = 86400,
+    AFTER_DONE_MS = 250, /* how long the connection's end is, to be able to use it again */
 };
 
 struct server;
@@ -126,7 +127,6 @@ static void fail_status(struct ask *ask, int code, const char *words, const stru
     if (waits)
         f = *waits;
     f.status = status;
-
     f.blame = refusal_explain(code, words, ask->server->key, &f.why);
     snprintf(status, sizeof(status), "%d", code);
     fail(ask, &f);
@@ -138,7 +138,7 @@ static void fail_completion(struct ask *ask, const struct completion *c)
     fail_status(ask, c->error_status ? c->error_status : 502, c->error, NULL);
 }
 
-/* Seconds, or a date as HTTP has it; what is neither, or has passed, asks for nothing. */
+/* Seconds, or a date as HTTP has it, a day at most; what is neither, or has passed, asks for nothing. */
 static int64_t wait_asked_ms(const char *retry_after)
 {
     struct tm tm = {0};
@@ -152,7 +152,9 @@ static int64_t wait_asked_ms(const char *retry_after)
         seconds = strptime(retry_after, "%a, %d %b %Y %H:%M:%S GMT", &tm)
                       ? (double)timegm(&tm) - (double)clock_wall_ms() / 1000
                       : 0;
-    return seconds > 0 && seconds < 86400 ? (int64_t)(seconds * 1000) : 0;
+    if (!(seconds > 0))
+        return 0;
+    return seconds < DAY_S ? (int64_t)(seconds * 1000) : DAY_S * 1000;
 }
 
 /* How long OpenRouter's account has no request left: the end is told in milliseconds since 1970. */
@@ -160,12 +162,13 @@ static int64_t quota_ended_ms(const struct http_call *call)
 {
     const char *left = http_call_header(call, "X-RateLimit-Remaining");
     const char *reset = http_call_header(call, "X-RateLimit-Reset");
-    int64_t wait_ms;
+    int64_t now_ms = clock_wall_ms(), until_ms;
+    char *end;
 
-    if (!left || !reset || strtod(left, NULL) > 0)
+    if (!left || strcmp(left, "0") != 0 || !reset)
         return 0;
-    wait_ms = strtoll(reset, NULL, 10) - clock_wall_ms();
-    return wait_ms > 0 ? wait_ms : 0;
+    until_ms = strtoll(reset, &end, 10);
+    return *end || until_ms <= now_ms ? 0 : until_ms - now_ms;
 }
 
 /* The answer to a request that the server refused. */
@@ -266,6 +269,7 @@ static void heard(struct ask *ask)
 
     ask->heard = true;
     ask->heard_us = clock_monotonic_us();
+    generation_heard(ask->generation);
     if (patience_ms(ask) < before_ms)
         timer_set(ask->timer, patience_ms(ask));
 }

@@ -51,7 +51,8 @@ struct generation {
     const struct provider *without; /* has shown that it does not take us; or NULL */
     struct err why;                 /* the last one's failure */
     struct timer *pause;            /* until the next one's quota has room */
-    int64_t paused_ms;              /* in all */
+    int64_t quota_waited_ms;        /* in all */
+    uint32_t ticket;                /* of this request, for its breaker */
     bool asking;                    /* the model is at work */
     struct privacy *privacy;        /* what the server has not seen; NULL: it has seen all */
     struct buf text;                /* so far, of this model, with personal data restored */
@@ -72,6 +73,9 @@ struct generation {
     bool may_pass;    /* one of the models that were asked before may answer later */
 };
 
+/* The model has begun to answer, with thoughts perhaps; the first piece of text says so, too. */
+void generation_heard(struct generation *g);
+
 /* Add n bytes of UTF-8, of whole characters. Returns -1 when the answer is too long. */
 int generation_text(struct generation *g, const char *text, size_t n, struct err *e);
 
@@ -83,7 +87,6 @@ void generation_done(struct generation *g);
 
 /* Whose fault it was that there is no answer, which says who is asked next. */
 enum blame {
-    BLAME_PROMPT,  /* its own: nobody */
     BLAME_MODEL,   /* the model's: the next one */
     BLAME_ACCOUNT, /* ours, with the provider: the next provider's first model */
     BLAME_SERVICE, /* the service's: the next model, and the breaker counts it */

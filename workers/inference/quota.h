@@ -1,8 +1,9 @@
 /*
  * How many requests a span of time has room for: a sliding log of the last ones.
  *
- * The limit is an account's, and all processes share it: each takes its part, so that the sum never is
- * more. Where there are more processes than the limit has room for, each waits longer instead.
+ * The limit is an account's, and all processes share it: each takes its part, so that the sum is not more
+ * as long as their number stays the same. Where there are more processes than the limit has room for, each
+ * waits longer instead.
  *
  * It knows no clock: each call is told the time, in monotonic milliseconds.
  */

@@ -18,7 +18,7 @@ static const struct refusal {
 } refusals[] = {
     {401, ERR_FATAL, 502, BLAME_ACCOUNT, true, "the model's server does not accept our key"},
     {402, ERR_FATAL, 502, BLAME_MODEL, false, "the account with the model's server has no credit"},
-    {403, ERR_FATAL, 502, BLAME_ACCOUNT, true, "the model's server does not accept our key"},
+    {403, ERR_FATAL, 502, BLAME_MODEL, true, "the model's server does not allow the request"},
     {404, ERR_FATAL, 502, BLAME_MODEL, false, "the model's server does not know the model"},
     {408, ERR_FATAL, 504, BLAME_SERVICE, false, "the model did not answer its server in time"},
     {429, ERR_RETRY, 503, BLAME_SERVICE, false, "the model takes no more requests for now"},

@@ -15,7 +15,7 @@
  *   fatal 504  it gave up waiting for the model: 408, 504, 524
  *   fatal 502  all else: the request, the key or the account is not accepted
  *
- * Keys are the account's fault (401, 403); what takes too long, is overloaded or fails (408, 429, 5xx)
+ * Keys are the account's fault (401); what takes too long, is overloaded or fails (408, 429, 5xx)
  * is the service's; all else the model's: another may have room, or still exist.
  */
 enum blame refusal_explain(int status, const char *words, const char *key, struct err *e);

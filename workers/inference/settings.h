@@ -17,7 +17,7 @@ struct inference_settings {
     char *ca_file;
     long max_tokens;
     double temperature;
-    long timeout_s, connect_timeout_s, first_token_timeout_s, idle_timeout_s;
+    long wait_s, timeout_s, connect_timeout_s, first_token_timeout_s, idle_timeout_s;
     long answer_max; /* bytes */
     long concurrency;
     char *pii_protection; /* off, external, all */

@@ -345,6 +345,12 @@ const MODES = {
   // ---- bad answers ----
   status: (t, status, retryAfter) => refuse(t.response, Number(status), `told to say ${status}`,
                                             retryAfter ? { 'retry-after': retryAfter } : {}),
+  // nothing but white space, and then its end
+  blank: (t) => {
+    t.open();
+    t.say(t.event(t.delta('\n\n')));
+    t.response.end(t.event(t.delta('', 'stop')) + t.event('[DONE]'));
+  },
   // the account has used up what it may send for nothing, for so many seconds
   'no-quota': (t, seconds) => refuse(t.response, 429, 'Rate limit exceeded: free-models-per-day', {
     'x-ratelimit-limit': '50', 'x-ratelimit-remaining': '0',
