@@ -390,10 +390,22 @@ void pii_names_add(struct pii_names *names, const char *name, size_t n)
     while (at < n) {
         for (end = at; end < n && !is_between_names(name[end]); end++)
             ;
-        if (end - at >= 3 && !is_particle(name + at, end - at))
+        if (!is_particle(name + at, end - at))
             add_name(names, name + at, end - at, end - at < 4);
         at = end + 1;
     }
+}
+
+/* What Indonesian puts behind a name: Dewilah, Budinya. */
+static bool has_suffix(const struct pii_scan *s, size_t i)
+{
+    static const char *const suffixes[] = {"lah", "kah", "nya", "pun", "ku", "mu"};
+    size_t k;
+
+    for (k = 0; k < sizeof(suffixes) / sizeof(suffixes[0]); k++)
+        if (pii_has(s, i, suffixes[k]) && !pii_word(s, i + strlen(suffixes[k])))
+            return true;
+    return false;
 }
 
 static bool name_is_at(const struct pii_scan *s, size_t i, size_t k)
@@ -413,10 +425,10 @@ static bool name_is_at(const struct pii_scan *s, size_t i, size_t k)
         before = a;
         name_before = b;
     }
-    return !pii_word(s, i + n - 1) || !pii_word(s, i + n);
+    return !pii_word(s, i + n - 1) || !pii_word(s, i + n) || (n > 3 && has_suffix(s, i + n));
 }
 
-static size_t name_end(const struct pii_scan *s, size_t i)
+static size_t one_name_end(const struct pii_scan *s, size_t i)
 {
     size_t k, longest = 0;
 
@@ -424,6 +436,16 @@ static size_t name_end(const struct pii_scan *s, size_t i)
         if (s->names->list[k].length > longest && name_is_at(s, i, k))
             longest = s->names->list[k].length;
     return longest > 0 ? i + longest : 0;
+}
+
+/* Names with a space between are one. */
+static size_t name_end(const struct pii_scan *s, size_t i)
+{
+    size_t end = one_name_end(s, i), next = end;
+
+    while (next > 0 && pii_at(s, next) == ' ' && (next = one_name_end(s, next + 1)) > 0)
+        end = next;
+    return end;
 }
 
 /* ---- one after the other ---- */
