@@ -429,12 +429,16 @@ static bool skip_month(const struct pii_scan *s, size_t *i)
         "october", "oktober", "november", "december", "desember", "jan",    "feb",     "mar",
         "apr",     "jun",     "jul",      "aug",      "agu",      "ags",    "agt",     "sept",
         "sep",     "oct",     "okt",      "nov",      "dec",      "des"};
+    char first = pii_lower(pii_at(s, *i));
     size_t k;
 
     for (k = 0; k < sizeof(months) / sizeof(months[0]); k++) {
-        size_t end = *i + strlen(months[k]);
+        size_t end;
 
-        if (!pii_has(s, *i, months[k]) || pii_word(s, end))
+        if (first != *months[k] || !pii_has(s, *i, months[k]))
+            continue;
+        end = *i + strlen(months[k]);
+        if (pii_word(s, end))
             continue;
         *i = end + (pii_at(s, end) == '.');
         return true;
