@@ -268,7 +268,7 @@ static void test_bounds(void)
 /* What would be slow if anything looked at all of the text for each of its bytes. */
 static void repeats(const char *unit)
 {
-    size_t n = strlen(unit), times = (1 << 18) / n, i;
+    size_t n = strlen(unit), times = (1 << 16) / n, i;
     char *text = malloc(n * times);
     struct pseudonym *p = pseudonym_new(NULL);
     struct buf out, back;

@@ -17,6 +17,7 @@ Usage: ./fleet COMMAND [ARGUMENTS]
   test [PATTERN]        build with sanitizers and run all tests against private servers
   bench [NAME]          measure, side by side with bare AMQP and PostgreSQL
   chaos [OPTIONS]       faults at random under traffic, against private servers, and an accounting
+  fuzz [NAME]           inputs that nobody thought of, against what reads texts of strangers
   broker start|stop|restart|ctl
                         the private RabbitMQ
   database start|stop|restart|psql

@@ -57,6 +57,8 @@ enum {
     MODEL = 1 << 25,
     NOT = 1 << 26,
     BOUND = 1 << 27,
+    FOLLOW = 1 << 28,
+    NEVER = 1 << 29,
 };
 
 static const struct {
@@ -105,6 +107,8 @@ static const struct {
     {MODEL, " ai model assistant chatbot llm gpt bot asisten "},
     {NOT, " not longer tidak lagi never "},
     {BOUND, " bound restricted constrained terikat dibatasi "},
+    {FOLLOW, " follow following obey ikuti patuhi turuti mengikuti mematuhi "},
+    {NEVER, " not don dont stop never jangan berhenti "},
 };
 
 /* Of a passage the first word is in the first set, and behind it, in any order, not farther than
@@ -116,6 +120,7 @@ static const struct pattern {
 } patterns[] = {
     {INJECTION_OVERRIDE, IGNORE, {RULES, EARLIER, 0}, 8},
     {INJECTION_OVERRIDE, IGNORE, {ALL, BEFORE, 0}, 6},
+    {INJECTION_OVERRIDE, NEVER, {FOLLOW, RULES, EARLIER}, 8},
     {INJECTION_REVEAL, SHOW, {RULES, SECRET, YOUR}, 9},
     {INJECTION_REVEAL, LEAK, {RULES, SECRET, THE}, 8},
     {INJECTION_REVEAL, LEAK, {RULES, YOUR, 0}, 6},

@@ -8,6 +8,7 @@ enum {
     EMAIL_MAX = 255, /* bytes of each side */
     URL_MAX = 2048,
     SCHEME_MAX = 16,
+    HEXTET = 4, /* digits of a group of an IPv6 address */
     IBAN_MAX = 34,
     BIRTH_BEFORE = 48, /* bytes that may be between a date and what it is */
     BIRTH_AFTER = 32,
@@ -103,6 +104,19 @@ bool pii_cue_after(const struct pii_scan *s, size_t i, size_t window, const char
     return any_cue(s, i, end, words);
 }
 
+/* Where the next such sign is at i or behind; asked for from left to right, each is looked for
+ * once. */
+static size_t next_sign(const struct pii_scan *s, size_t *known, char sign, size_t i)
+{
+    const char *found;
+
+    if (*known < i || (*known == i && pii_at(s, i) != sign)) {
+        found = memchr(s->text + i, sign, s->n - i);
+        *known = found ? (size_t)(found - s->text) : s->n + URL_MAX;
+    }
+    return *known;
+}
+
 /* ---- URLs ---- */
 
 static bool ends_url(char c)
@@ -155,6 +169,8 @@ static size_t url_end(struct pii_scan *s, size_t i)
     size_t host = i, end, at;
     bool opens = false;
 
+    if (next_sign(s, &s->next_colon, ':', i) - i > SCHEME_MAX)
+        return 0;
     while (host - i < SCHEME_MAX &&
            (pii_alpha(pii_at(s, host)) || pii_digit(pii_at(s, host)) ||
             strchr("+-.", pii_at(s, host))) &&
@@ -212,7 +228,7 @@ static size_t email_end(struct pii_scan *s, size_t i)
 {
     size_t at = i, end;
 
-    if (i < s->no_email_before)
+    if (i < s->no_email_before || next_sign(s, &s->next_at_sign, '@', i) - i > EMAIL_MAX)
         return 0;
     while (at < s->n && at - i < EMAIL_MAX && is_local(s, at))
         at++;
@@ -284,13 +300,15 @@ static bool is_hex(char c)
     return pii_digit(c) || (pii_lower(c) >= 'a' && pii_lower(c) <= 'f');
 }
 
-static size_t ipv6_end(const struct pii_scan *s, size_t i)
+static size_t ipv6_end(struct pii_scan *s, size_t i)
 {
     char text[INET6_ADDRSTRLEN];
     unsigned char address[16];
     size_t n = 0, colons = 0, digits = 0, groups = 0;
 
     if (i > 0 && strchr(":.", s->text[i - 1]))
+        return 0;
+    if (next_sign(s, &s->next_colon, ':', i) - i > HEXTET)
         return 0;
     for (; n < sizeof(text) - 1; n++) {
         char c = pii_at(s, i + n);
@@ -390,10 +408,22 @@ void pii_names_add(struct pii_names *names, const char *name, size_t n)
     while (at < n) {
         for (end = at; end < n && !is_between_names(name[end]); end++)
             ;
-        if (end - at >= 3 && !is_particle(name + at, end - at))
+        if (!is_particle(name + at, end - at))
             add_name(names, name + at, end - at, end - at < 4);
         at = end + 1;
     }
+}
+
+/* What Indonesian puts behind a name: Dewilah, Budinya. */
+static bool has_suffix(const struct pii_scan *s, size_t i)
+{
+    static const char *const suffixes[] = {"lah", "kah", "nya", "pun", "ku", "mu"};
+    size_t k;
+
+    for (k = 0; k < sizeof(suffixes) / sizeof(suffixes[0]); k++)
+        if (pii_has(s, i, suffixes[k]) && !pii_word(s, i + strlen(suffixes[k])))
+            return true;
+    return false;
 }
 
 static bool name_is_at(const struct pii_scan *s, size_t i, size_t k)
@@ -413,10 +443,10 @@ static bool name_is_at(const struct pii_scan *s, size_t i, size_t k)
         before = a;
         name_before = b;
     }
-    return !pii_word(s, i + n - 1) || !pii_word(s, i + n);
+    return !pii_word(s, i + n - 1) || !pii_word(s, i + n) || (n > 3 && has_suffix(s, i + n));
 }
 
-static size_t name_end(const struct pii_scan *s, size_t i)
+static size_t one_name_end(const struct pii_scan *s, size_t i)
 {
     size_t k, longest = 0;
 
@@ -424,6 +454,16 @@ static size_t name_end(const struct pii_scan *s, size_t i)
         if (s->names->list[k].length > longest && name_is_at(s, i, k))
             longest = s->names->list[k].length;
     return longest > 0 ? i + longest : 0;
+}
+
+/* Names with a space between are one. */
+static size_t name_end(const struct pii_scan *s, size_t i)
+{
+    size_t end = one_name_end(s, i), next = end;
+
+    while (next > 0 && pii_at(s, next) == ' ' && (next = one_name_end(s, next + 1)) > 0)
+        end = next;
+    return end;
 }
 
 /* ---- one after the other ---- */

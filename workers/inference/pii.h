@@ -57,6 +57,7 @@ struct pii_scan {
     size_t found_end;              /* of the last that was found */
     /* what is known up to there, so that no byte is looked at for each byte before it */
     size_t no_email_before, no_secret_before, url_like_before;
+    size_t next_at_sign, next_colon; /* what next_sign() found last */
 };
 
 /* The text and the names are borrowed. */

@@ -6,6 +6,7 @@
 enum {
     GROUPS_MAX = 8,
     DIGITS_MAX = 24,
+    PHONE_MIN = 7,   /* digits, of a number that is said to be one */
     CUE_BEFORE = 28, /* bytes that may be between a number and what it is */
 };
 
@@ -29,7 +30,10 @@ static size_t separator_length(const struct pii_scan *s, size_t i, char *separat
     size_t n = 0;
 
     *separator = pii_at(s, i);
-    if (*separator == ')') {
+    if (*separator == '(') {
+        n = 1;
+        *separator = ' ';
+    } else if (*separator == ')') {
         n = 1;
         if (pii_at(s, i + 1) == ' ' || pii_at(s, i + 1) == '-')
             n = 2;
@@ -83,7 +87,7 @@ static bool ends_well(const struct pii_scan *s, const struct number *number, siz
 
     if (pii_word(s, end) || next == '_')
         return false;
-    return !(next == '-' || next == '.' || next == '/' || next == ':') || !pii_word(s, end + 1);
+    return !(next == '-' || next == '.' || next == ':') || !pii_word(s, end + 1);
 }
 
 /* The value of n digits. */
@@ -209,10 +213,11 @@ static bool is_account(const struct pii_scan *s, size_t i, const struct number *
 /* ---- telephones ---- */
 
 static const char *const phone_cues[] = {
-    "phone",         "telephone", "tel",       "telp",      "telepon", "telpon",  "hp",
-    "no hp",         "wa",        "whatsapp",  "mobile",    "cell",    "fax",     "faks",
-    "sms",           "call",      "ponsel",    "handphone", "hubungi", "contact", "kontak",
-    "nomor telepon", "~phone",    "~whatsapp", NULL};
+    "phone",      "telephone", "tel",    "telp",          "telepon", "telpon",
+    "hp",         "no hp",     "wa",     "whatsapp",      "mobile",  "cell",
+    "fax",        "faks",      "sms",    "call",          "ponsel",  "handphone",
+    "hubungi",    "contact",   "kontak", "nomor telepon", "text me", "my number",
+    "nomor saya", "nomorku",   "~phone", "~whatsapp",     NULL};
 
 /* Behind + or 00: a country and at least its shortest number. */
 static bool is_international(const char *d, size_t n)
@@ -280,7 +285,7 @@ static bool is_phone(const struct number *number, size_t g, bool cued)
 {
     size_t n = number->group[g - 1].total;
 
-    if (!has_separators(number, g, " -.)") || n < 8 || n > 17)
+    if (!has_separators(number, g, " -.)") || n > 17 || (n < 8 && !cued))
         return false;
     if (number->plus)
         return is_international(number->digits, n);
@@ -322,6 +327,8 @@ static bool is_part_or_money(const struct pii_scan *s, size_t i)
 
     if (before == '$')
         return true;
+    if (i > 0 && s->found_end == i - 1) /* one of a list */
+        return false;
     if (before == '-')
         return i > 1 && pii_word(s, i - 2);
     if (before == '.' || before == ',' || before == '/')
@@ -345,11 +352,11 @@ size_t pii_number(const struct pii_scan *s, size_t i, enum pii_kind *kind)
         *kind = PII_IP;
         return number.group[3].end;
     }
-    if (number.group[number.groups - 1].total < 8)
+    if (number.group[number.groups - 1].total < PHONE_MIN)
         return 0;
     cued = pii_cue_before(s, i, CUE_BEFORE, phone_cues);
     for (g = number.groups; g > 0; g--) {
-        if (number.group[g - 1].total < 8 || !ends_well(s, &number, g))
+        if (number.group[g - 1].total < PHONE_MIN || !ends_well(s, &number, g))
             continue;
         if (is_account(s, i, &number, g, kind))
             return number.group[g - 1].end;
@@ -422,12 +429,16 @@ static bool skip_month(const struct pii_scan *s, size_t *i)
         "october", "oktober", "november", "december", "desember", "jan",    "feb",     "mar",
         "apr",     "jun",     "jul",      "aug",      "agu",      "ags",    "agt",     "sept",
         "sep",     "oct",     "okt",      "nov",      "dec",      "des"};
+    char first = pii_lower(pii_at(s, *i));
     size_t k;
 
     for (k = 0; k < sizeof(months) / sizeof(months[0]); k++) {
-        size_t end = *i + strlen(months[k]);
+        size_t end;
 
-        if (!pii_has(s, *i, months[k]) || pii_word(s, end))
+        if (first != *months[k] || !pii_has(s, *i, months[k]))
+            continue;
+        end = *i + strlen(months[k]);
+        if (pii_word(s, end))
             continue;
         *i = end + (pii_at(s, end) == '.');
         return true;
@@ -458,11 +469,11 @@ static bool skip_day(const struct pii_scan *s, size_t *i)
     return true;
 }
 
-/* 2 April 1999, 2nd of April, 1999, April 2, 1999 */
+/* 2 April 1999, 2nd of April, 1999, April 2, 1999; the year may be missing */
 static size_t written_date(const struct pii_scan *s, size_t i)
 {
     bool day_first = pii_digit(pii_at(s, i));
-    size_t year;
+    size_t year, before_year;
     long y;
 
     if (day_first ? !skip_day(s, &i) : !skip_month(s, &i))
@@ -470,10 +481,13 @@ static size_t written_date(const struct pii_scan *s, size_t i)
     skip_between(s, &i);
     if (day_first ? !skip_month(s, &i) : !skip_day(s, &i))
         return 0;
+    before_year = i;
     skip_between(s, &i);
     year = i;
     y = read_digits(s, &i, 4);
-    return y >= 0 && is_year(y, i - year) ? i : 0;
+    if (y < 0)
+        return before_year;
+    return is_year(y, i - year) ? i : 0;
 }
 
 size_t pii_date(const struct pii_scan *s, size_t i)
