@@ -22,6 +22,10 @@ static const struct config_section worker_section = {
 static struct metric_family jobs_in_flight = {"worker_jobs_in_flight", METRIC_GAUGE,
                                               "Messages delivered and not settled", NULL, NULL};
 
+static struct metric_family processes = {
+    "worker_processes", METRIC_GAUGE,
+    "Processes of this kind, as the broker counted of late (where that matters)", NULL, NULL};
+
 /* ---- consuming ---- */
 
 static void delivery_came(void *arg, const struct mq_delivery *d)
@@ -381,8 +385,10 @@ static void processes_counted(void *arg, const struct mq_reply *reply, const str
 
     (void)e;
     w->counting = false;
-    if (reply)
-        w->processes = reply->consumers;
+    if (!reply)
+        return;
+    w->processes = reply->consumers;
+    metric_set(metric_get(&processes, ""), (double)w->processes);
 }
 
 static void count_processes(void *arg)

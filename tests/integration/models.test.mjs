@@ -264,16 +264,15 @@ describe('free models', () => {
     assert.equal(countOf(FREE), 3);
   }));
 
-  it('share that among all workers', withWorker({ ...settings, FREE_MODEL_RATE_LIMIT_PER_MINUTE: '4' }, async (first) => {
-    const second = await start({ ...settings, FREE_MODEL_RATE_LIMIT_PER_MINUTE: '4' });
+  const shared = { ...settings, FREE_MODEL_RATE_LIMIT_PER_MINUTE: '4' };
+  it('share that among all workers', withWorker(shared, (first) => withWorker(shared, async (second) => {
     for (const worker of [first, second]) {
       await until('each knows of the other', async () =>
-        valueOf(await metricsOf(worker.adminPort), 'inference_processes', {}) === 2);
+        valueOf(await metricsOf(worker.adminPort), 'worker_processes', {}) === 2);
     }
     await Promise.all(Array.from({ length: 20 }, (_, i) => ask(caller, `both ${i}`)));
     assert.ok(countOf(FREE) >= 2 && countOf(FREE) <= 4, `${countOf(FREE)} of the account's four`);
-    await second.stop();
-  }));
+  })()));
 
   it('are waited for a little, and then asked', withWorker(
     { ...settings, FREE_MODEL_RATE_LIMIT_PER_MINUTE: '0', FREE_MODEL_WAIT_MS: '60000' }, async () => {

@@ -19,9 +19,7 @@ static const struct config_key keys[] = {
      "The model that is asked first; one whose name has :free in it is asked for concise answers."},
     {"INJECTION_FILTER", CONFIG_CHOICE, offsetof(struct prompt_settings, injection_filter), "flag",
      0, 0, "off flag redact block", NULL, false,
-     "What becomes of a message that looks as if it were to change the model's instructions: it is "
-     "told of in the log and the metrics (flag), the passage is left out as well (redact), or the "
-     "turn is refused with 422 (block)."},
+     "A message that is to change the instructions: told of in the log, also cut, or refused."},
 };
 const struct config_section build_section = {"Prompts", keys, sizeof(keys) / sizeof(keys[0]),
                                              &settings};

@@ -24,9 +24,6 @@ static struct {
 static struct metric_family breaker_state = {
     "model_breaker_state", METRIC_GAUGE,
     "0 closed, 1 half open, 2 open: no requests go to the model for a while", NULL, NULL};
-static struct metric_family processes_known = {
-    "inference_processes", METRIC_GAUGE,
-    "Inference workers, as counted of late: so many share the quota of free models", NULL, NULL};
 
 static int64_t now_ms(void)
 {
@@ -50,7 +47,6 @@ static int64_t quota_left_ms(const struct model *m)
     if (!is_counted(m))
         return 0;
     processes = worker_processes(state.worker);
-    metric_set(metric_get(&processes_known, ""), (double)processes);
     minute = quota_wait_ms(&state.minute, s->free_per_minute, processes, now_ms());
     day = quota_wait_ms(&state.day, s->free_per_day, processes, now_ms());
     return minute > day ? minute : day;

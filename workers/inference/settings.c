@@ -32,8 +32,7 @@ static const struct config_key keys[] = {
      "Ask no fallback that costs: none but those whose name has :free in it."},
     {"FREE_MODEL_RATE_LIMIT_PER_MINUTE", CONFIG_INT, SETTING(free_per_minute), "20", 0, 1000, NULL,
      NULL, false,
-     "Requests to OpenRouter's free models that the account may send in a minute, by all processes "
-     "together; 0: any number."},
+     "Requests to OpenRouter's free models in a minute, of all processes; 0: any number."},
     {"FREE_MODEL_RATE_LIMIT_PER_DAY", CONFIG_INT, SETTING(free_per_day), "0", 0, 1000, NULL, NULL,
      false, "And in a day: 50, or 1000 for an account with credit; 0: any number."},
     {"FREE_MODEL_WAIT_MS", CONFIG_INT, SETTING(free_wait_ms), "2000", 0, 60000, NULL, NULL, false,
@@ -77,8 +76,7 @@ static const struct config_key keys[] = {
      "Answers under way in this process at once; further ones wait for their turn."},
     {"PII_PROTECTION", CONFIG_CHOICE, SETTING(pii_protection), "external", 0, 0, "off external all",
      NULL, false,
-     "Which servers get placeholders for personal data: none, those that are neither on this "
-     "machine (localhost) nor at a private address, or all."},
+     "Servers that get placeholders for personal data; external: none at private addresses."},
 };
 const struct config_section inference_section = {"Models", keys, sizeof(keys) / sizeof(keys[0]),
                                                  &inference_settings};
