@@ -68,7 +68,6 @@ struct http_request {
     struct evhttp_request *req;
     char *path;
     struct evkeyvalq query;
-    bool query_defect;   /* it has an encoded NUL, say */
     http_closed *closed; /* of a stream, until it is called */
     void *closed_arg;
     bool gone;   /* the connection is, or is going */
@@ -352,8 +351,6 @@ const char *http_defect(const struct http_request *r)
     for (p = r->path; *p; p++)
         if ((unsigned char)*p < 0x20 || *p == 0x7f)
             return "the path has a control character";
-    if (r->query_defect)
-        return "the query is not valid";
     return ambiguity(r);
 }
 
@@ -381,17 +378,33 @@ static char *decode_path(struct evhttp_request *req)
     return path;
 }
 
+/* Copies a pair; an encoded NUL, which would cut the text that is decoded, becomes U+FFFD. */
+static char *copy_pair(char *end, const char *pair, size_t n)
+{
+    static const char replacement[] = "%EF%BF%BD";
+    size_t i;
+
+    for (i = 0; i < n; i++) {
+        if (n - i >= 3 && memcmp(pair + i, "%00", 3) == 0) {
+            end = stpcpy(end, replacement);
+            i += 2;
+        } else {
+            *end++ = pair[i];
+        }
+    }
+    return end;
+}
+
 /* The query's pairs: what has no "=" or no name is passed over, and does not take the others with it. */
 static char *pairs_of(const char *query)
 {
-    char *pairs = mem_alloc(strlen(query) + 2), *end = pairs;
+    char *pairs = mem_alloc(3 * strlen(query) + 2), *end = pairs;
     size_t n;
 
     for (; *query; query += n + (query[n] == '&')) {
         n = strcspn(query, "&");
         if (*query != '=' && memchr(query, '=', n)) {
-            memcpy(end, query, n);
-            end += n;
+            end = copy_pair(end, query, n);
             *end++ = '&';
         }
     }
@@ -409,9 +422,8 @@ static void read_query(struct http_request *r)
     if (!query)
         return;
     pairs = pairs_of(query);
-    r->query_defect = strstr(query, "%00") || evhttp_parse_query_str(pairs, &r->query);
-    if (r->query_defect)
-        evhttp_clear_headers(&r->query);
+    if (evhttp_parse_query_str(pairs, &r->query))
+        TAILQ_INIT(&r->query); /* it leaves none */
     free(pairs);
 }
 

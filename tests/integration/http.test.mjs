@@ -59,13 +59,12 @@ describe('http', () => {
       assert.equal(answer.status, 200);
     });
 
-    it('takes of a query what has a name and a value, and nothing with a NUL in it', async () => {
+    it('takes of a query what has a name and a value, and cuts nothing at a NUL', async () => {
       const get = (query) => request(shim.port, `/conversations?${query}`, { headers: bearer() });
-      for (const query of ['a&limit=none', '=1&limit=none', '&&limit=none&', 'limit=none&b']) {
+      for (const query of ['a&limit=none', '=1&limit=none', '&&limit=none&', 'limit=none&b', 'limit=1%00', 'limit=%001']) {
         const problem = assertProblem(await get(query), 400);
         assert.deepEqual(problem.errors.map((e) => e.field), ['limit'], query);
       }
-      for (const query of ['limit=1%00', 'x=%00']) assert.match(assertProblem(await get(query), 400).detail, /query is not valid/);
     });
 
     it('gives every request a correlation id of its own', async () => {
