@@ -80,8 +80,9 @@ class Portkey {
   async round(connections, seconds) {
     const before = cpuSeconds(this.pid());
     const r = await runForJson('wrk', ['-t1', `-c${connections}`, `-d${seconds}s`, '--timeout', '10s',
-      '-s', path.join(__dirname, '../portkey.lua'), this.url],
-    { BENCH_MODEL_URL: this.model.url, BENCH_BODY: JSON.stringify({ model: 'instant', messages: MESSAGES }) });
+      '-s', path.join(__dirname, '../post.lua'), this.url],
+    { BENCH_HEADERS: `x-portkey-provider: openai\nx-portkey-custom-host: ${this.model.url}\nAuthorization: Bearer any`,
+      BENCH_BODY: JSON.stringify({ model: 'instant', messages: MESSAGES }) });
     if (r.failed) throw new Error(`${r.failed} requests to Portkey's gateway failed`);
     return { ...r, cpu_us: (cpuSeconds(this.pid()) - before) / r.n * 1e6 };
   }

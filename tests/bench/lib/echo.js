@@ -40,8 +40,8 @@ class Shim extends Fleet {
     const cpu = () => Object.values(pids).map(cpuSeconds);
     const before = cpu();
     const load = runForJson('wrk', ['-t1', `-c${connections}`, `-d${seconds}s`, '--timeout', '10s',
-      '-s', path.join(__dirname, '../echo.lua'), `${this.url}/api/chat/echo`],
-    { BENCH_TOKEN: this.token, BENCH_BODY: JSON.stringify({ message: TEXT }) });
+      '-s', path.join(__dirname, '../post.lua'), `${this.url}/api/chat/echo`],
+    { BENCH_HEADERS: `Authorization: Bearer ${this.token}`, BENCH_BODY: JSON.stringify({ message: TEXT }) });
     const loaded = sleep(seconds * 800).then(() => [pssMb(pids.gateway), pssMb(pids.worker)]);
     const r = await load;
     if (r.failed) throw new Error(`${r.failed} requests failed; logs are in ${this.dir}`);

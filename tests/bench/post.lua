@@ -1,8 +1,11 @@
--- wrk's part of the echo bench: the request, and the figures as one line of JSON.
+-- wrk's part of the benches echo and completions: one request, with BENCH_BODY and the lines of
+-- BENCH_HEADERS, and the figures as one line of JSON.
 wrk.method = "POST"
 wrk.body = os.getenv("BENCH_BODY")
 wrk.headers["Content-Type"] = "application/json"
-wrk.headers["Authorization"] = "Bearer " .. os.getenv("BENCH_TOKEN")
+for name, value in os.getenv("BENCH_HEADERS"):gmatch("([^:\n]+): ([^\n]+)") do
+    wrk.headers[name] = value
+end
 
 function done(summary, latency, requests)
     local e = summary.errors
