@@ -75,8 +75,15 @@ describe('turns survive', { skip }, () => {
 
   it('a broker without memory while all publish', async () => {
     await r.begin({ patience: 90000 });
+    // Only who publishes is blocked. Each /health of the shim does, and persistence will: all calls wait for it.
+    const of = async (p, metric) => valueOf(await metricsOf(p.adminPort), metric);
+    r.persistence.signal('SIGSTOP');
+    await until('all calls wait for persistence', async () =>
+      await of(r.shim, 'rpc_calls_pending') === r.talks.people.length &&
+      await of(r['context-builder'], 'worker_jobs_in_flight') === 0 &&
+      await of(r.inference, 'worker_jobs_in_flight') === 0);
     await fleet('broker', 'ctl', 'set_vm_memory_high_watermark', '0.0000001');
-    // Only who publishes is blocked, and each of these asks of the shim does.
+    r.persistence.thaw();
     await until('the shim is blocked', async () =>
       (await request(r.shim.port, '/health')).status === 503 && r.shim.events('broker blocked').length > 0);
     await Promise.all([r.shim, r.persistence].map(unhealthy));
