@@ -99,7 +99,7 @@ describe('OpenRouter', () => {
         assert.deepEqual(reply.body.user_message, body.user_message);
         const { processing_time_ms, estimated_response_time, generation_id, ...rest } = answer;
         assert.deepEqual(rest, {
-          content: answerTo('how are you?'), model: 'paid/model', provider: 'openrouter',
+          content: answerTo('how are you?'), epoch: 1, model: 'paid/model', provider: 'openrouter',
           finish_reason: 'stop', is_free_model: false, usage: { ...MODEL_USAGE, cost: MODEL_COST },
         });
         assert.match(generation_id, /^gen-/);
@@ -192,10 +192,13 @@ describe('OpenRouter', () => {
       assert.ok(slow.deltas.length > 5, `${slow.deltas.length} deltas of a slow answer`);
     });
 
-    it('to nobody is not streamed', async () => {
-      await caller.send('inference.generate', promptOf('nobody', { stream: true }), { replyTo: null });
-      await until('it was asked', () => model.requests.length === 1);
-      assert.equal(model.requests[0].body.stream, undefined);
+    it('to nobody is streamed, since somebody may come and follow it', async () => {
+      for (const stream of [true, false]) {
+        model.requests.length = 0;
+        await caller.send('inference.generate', promptOf('nobody', { stream }), { replyTo: null });
+        await until('it was asked', () => model.requests.length === 1);
+        assert.equal(model.requests[0].body.stream, true);
+      }
     });
 
     it('tells which epoch it is of', async () => {
@@ -527,7 +530,7 @@ describe('the offline provider', () => {
       content: 'This is the built-in offline provider: no model is configured, so this answer is ' +
         'made from the prompt itself. You wrote: "What is the plan?". The context is ' +
         'career_guidance. Earlier messages that I saw: 2. That did not fit: 4.',
-      model: 'offline', provider: 'offline', finish_reason: 'stop', is_free_model: true,
+      epoch: 1, model: 'offline', provider: 'offline', finish_reason: 'stop', is_free_model: true,
       generation_id: null,
       usage: { prompt_tokens: 42, completion_tokens: rest.usage.completion_tokens,
                total_tokens: 42 + rest.usage.completion_tokens, cost: 0 },

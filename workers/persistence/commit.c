@@ -19,6 +19,7 @@ struct ending {
     const char *content, *model, *provider, *finish_reason;
     const char *how; /* it ended: NULL (whole), ENDING_STOPPED or ENDING_BROKEN */
     int free_model;
+    json_int_t epoch; /* of its generation; 0: not said */
     json_int_t processing_ms, estimated_ms, prompt_tokens, completion_tokens, total_tokens;
     double cost;
     int row;          /* statement */
@@ -70,13 +71,14 @@ static int unpack_answer(struct ending *x, struct err *e)
     json_error_t at;
 
     if (!x->answer ||
-        json_unpack_ex(
-            x->answer, &at, 0, "{s:s, s?s, s:s, s?s, s?s, s:b, s:I, s?I, s:{s:I, s:I, s:I, s:F}}",
-            "content", &x->content, "ending", &x->how, "model", &x->model, "provider", &x->provider,
-            "finish_reason", &x->finish_reason, "is_free_model", &x->free_model,
-            "processing_time_ms", &x->processing_ms, "estimated_response_time", &x->estimated_ms,
-            "usage", "prompt_tokens", &x->prompt_tokens, "completion_tokens", &x->completion_tokens,
-            "total_tokens", &x->total_tokens, "cost", &x->cost))
+        json_unpack_ex(x->answer, &at, 0,
+                       "{s:s, s?s, s?I, s:s, s?s, s?s, s:b, s:I, s?I, s:{s:I, s:I, s:I, s:F}}",
+                       "content", &x->content, "ending", &x->how, "epoch", &x->epoch, "model",
+                       &x->model, "provider", &x->provider, "finish_reason", &x->finish_reason,
+                       "is_free_model", &x->free_model, "processing_time_ms", &x->processing_ms,
+                       "estimated_response_time", &x->estimated_ms, "usage", "prompt_tokens",
+                       &x->prompt_tokens, "completion_tokens", &x->completion_tokens,
+                       "total_tokens", &x->total_tokens, "cost", &x->cost))
         return err_set(e, ERR_FATAL, 400, "the answer cannot be read: %s",
                        x->answer ? at.text : "there is none");
     /* A price that nobody asks is not worth losing the answer. */
@@ -92,11 +94,13 @@ static const char sql_lock[] =
 /* $1 turn, $2 conversation, $3 answer, $4 tenant, $5 user, $6 content, $7 metadata, $8 question,
  * $9 model, $10 prompt, $11 completion and $12 total tokens, $13 cost, $14 free, $15 ms, $16 epoch, $17
  * the turn's state. Of a turn that has its answer nothing is changed. An answer that was given anew
- * meanwhile stays the chosen one; one that was stopped before its first word is none to be chosen. */
+ * meanwhile stays the chosen one; one that was stopped before its first word is none to be chosen. A turn
+ * that is to be stopped is, also if who made the answer never heard of it. */
 #define TAKE_TURN(condition)                                                                       \
-    "t AS (UPDATE chat.turns SET state = $17::text, problem = NULL, epoch = $16::int, "            \
+    "t AS (UPDATE chat.turns SET state = CASE WHEN stop_requested_at IS NULL THEN $17::text "      \
+    "ELSE 'stopped' END, problem = NULL, epoch = $16::int, "                                       \
     "finished_at = now() WHERE id = $1::uuid AND conversation_id = $2::uuid "                      \
-    "AND epoch <= $16::int AND " condition " RETURNING id, created_at), "
+    "AND epoch <= $16::int AND " condition " RETURNING id, created_at, state), "
 #define TAKE_SEQ(condition)                                                                        \
     "c AS (UPDATE chat.conversations SET next_seq = next_seq + 1 WHERE id = $2::uuid "             \
     "AND EXISTS (SELECT 1 FROM t)" condition " RETURNING next_seq - 1 AS seq), "
@@ -108,12 +112,14 @@ static const char sql_lock[] =
 #define SAVE                                                                                       \
     "INSERT INTO chat.messages AS m (id, tenant_id, user_id, conversation_id, seq, sender_type, "  \
     "content, metadata, parent_message_id, turn_id, chosen) "                                      \
-    "SELECT $3::uuid, $4, $5::uuid, $2::uuid, p.seq, 'assistant', $6::text, $7::jsonb, $8::uuid, " \
+    "SELECT $3::uuid, $4, $5::uuid, $2::uuid, p.seq, 'assistant', $6::text, $7::jsonb || "         \
+    "CASE t.state WHEN 'stopped' THEN '{\"ending\": \"stopped\"}' ELSE '{}' END::jsonb, "          \
+    "$8::uuid, "                                                                                   \
     "$1::uuid, $6::text <> '' AND NOT EXISTS (SELECT 1 FROM chat.turns l "                         \
     "WHERE l.conversation_id = $2::uuid AND l.question_id = $8::uuid "                             \
     "AND l.state IN ('completed', 'stopped') "                                                     \
     "AND (l.created_at, l.id) > (t.created_at, t.id)) FROM p, t "
-#define SAVED "RETURNING m.seq, " ROW_MS("m.created_at")
+#define SAVED "RETURNING m.seq, " ROW_MS("m.created_at") ", m.metadata ->> 'ending'"
 
 #define NEW_PLACE "p AS (SELECT c.seq FROM c), "
 
@@ -155,12 +161,14 @@ static const char sql_choose[] =
     "WHERE t.conversation_id = $1::uuid AND t.question_id = $2::uuid AND m.id = t.answer_id "
     "AND m.chosen <> (t.id = l.id)";
 
+/* epoch: of the message, for an answer that does not say its own; that one was perhaps delivered again. */
 static json_t *metadata(const struct ending *x, int epoch)
 {
-    return json_pack("{s:s, s:s?, s:s?, s:b, s:I, s:I, s:i, s:s*}", "model", x->model, "provider",
+    return json_pack("{s:s, s:s?, s:s?, s:b, s:I, s:I, s:I, s:s*}", "model", x->model, "provider",
                      x->provider, "finish_reason", x->finish_reason, "is_free_model", x->free_model,
                      "processing_time_ms", x->processing_ms, "estimated_response_time",
-                     x->estimated_ms, "epoch", epoch, "ending", x->how);
+                     x->estimated_ms, "epoch", x->epoch ? x->epoch : (json_int_t)epoch, "ending",
+                     x->how);
 }
 
 static json_t *usage(const struct ending *x)
@@ -216,6 +224,8 @@ static void committed(struct job *job, const struct pg_segment *s, void *state)
         answer_as_it_is(job, x);
         return;
     }
+    if (pg_text(s, x->row, 0, 2))
+        x->how = ENDING_STOPPED;
     answer = json_pack(
         "{s:s, s:s, s:s, s:s, s:s, s:o, s:s, s:I, s:o}", "id", x->answer_id, "conversation_id",
         x->conversation_id, "sender_type", "assistant", "content", x->content, "content_type",

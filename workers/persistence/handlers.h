@@ -24,6 +24,9 @@ void message_commit(struct job *job);
 void turn_fail(struct job *job);
 void turn_get(struct job *job);
 
+/* stop.c */
+void message_stop(struct job *job);
+
 /* usage.c */
 void usage_summary(struct job *job);
 void conversation_usage(struct job *job);

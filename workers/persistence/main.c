@@ -14,6 +14,7 @@ static const struct worker_operation operations[] = {
     {"message.send", message_send},
     {"message.regenerate", message_regenerate},
     {"message.commit", message_commit},
+    {"message.stop", message_stop},
     {"turn.fail", turn_fail},
     {"turn.get", turn_get},
     {"usage.summary", usage_summary},
