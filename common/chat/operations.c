@@ -168,7 +168,8 @@ static const struct arg message_stop_args[] = {
      .help = "The turn whose answer is to stop, or that answer, or its question."},
     {0}};
 
-static const struct route turn_get[] = {{"GET", "/turns/{turn_id}"}, {0}};
+#define EVENTS_PATH "/turns/{turn_id}/events"
+static const struct route turn_get[] = {{"GET", "/turns/{turn_id}"}, {"GET", EVENTS_PATH}, {0}};
 static const struct arg turn_args[] = {{.name = "turn_id",
                                         .type = ARG_UUID,
                                         .place = ARG_IN_PATH,
@@ -313,6 +314,7 @@ const struct operation operations[] = {
     {.name = "turn.get",
      .summary = "What became of a turn (a sent or regenerated message)",
      .routes = turn_get,
+     .events = EVENTS_PATH,
      .args = turn_args,
      .personal = true,
      .queue = "persistence.read",
