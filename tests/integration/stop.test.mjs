@@ -100,6 +100,25 @@ describe('stopping', () => {
       });
     }
 
+    it('closes them soon, again and again', async (t) => {
+      const { person, id } = await begin();
+      const times = [];
+      for (let i = 0; i < 20; i++) {
+        const question = ask('stall');
+        const stream = await open(person, id, question);
+        await stream.has(PARTIAL.length);
+        const asked = performance.now();
+        await stop(person, id, stream.events[0].data.turn_id);
+        const [upstream] = requestsOf(question);
+        await until('the request to the model is closed', () => upstream.closed, { every: 1 });
+        times.push(upstream.closedAt - asked);
+        await stream.ended;
+      }
+      times.sort((a, b) => a - b);
+      t.diagnostic(`from the stop to the close: median ${times[10].toFixed(1)} ms, at most ${times[19].toFixed(1)} ms`);
+      assert.equal((await billed(id)).length, 20);
+    });
+
     it('gives a caller who waits for the whole what there is', async () => {
       const { person, id } = await begin();
       const question = ask('mute');
