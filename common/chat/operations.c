@@ -305,6 +305,7 @@ const struct operation operations[] = {
      .routes = stop_post,
      .args = message_stop_args,
      .write = true,
+     .repeatable = true,
      .personal = true,
      .queue = "persistence.commit", /* not behind new questions */
      .slip = "",

@@ -52,6 +52,7 @@ struct operation {
     bool write;             /* false: a read; dropped when its deadline has passed */
     bool step;              /* a later step of a turn, not an operation that callers begin */
     bool personal;          /* needs to know whose it is: x-user-id */
+    bool repeatable;        /* a write that does the same again, also as another request */
     bool introduces;        /* a user's first: his token's subject comes along */
     const char *queue;      /* its first queue; NULL: each kind's first queue (system.health) */
     const char *slip;       /* the steps after the first, with a space between; "" for none */

@@ -8,6 +8,9 @@
 #include "common/base/uuid.h"
 #include "common/chat/validate.h"
 
+static struct metric_family messages_total = {"worker_control_messages_total", METRIC_COUNTER,
+                                              "Messages that came on chat.control", NULL, NULL};
+
 static void listen_again(struct worker *w);
 
 static void message_came(void *arg, const struct mq_delivery *d)
@@ -18,6 +21,7 @@ static void message_came(void *arg, const struct mq_delivery *d)
     struct envelope env;
     struct err e;
 
+    metric_add(metric_get(&messages_total, ""), 1);
     envelope_decode(m, &env);
     if (d->oversized)
         err_set(&e, ERR_REJECT, 413, "the body is larger than %ld bytes",

@@ -16,6 +16,7 @@ import { until } from './lib/wait.mjs';
 const SETTINGS = {
   MODEL_FIRST_TOKEN_TIMEOUT_SECONDS: '60', MODEL_IDLE_TIMEOUT_SECONDS: '60', MODEL_TIMEOUT_SECONDS: '120',
 };
+const REMEMBERED = 4096; // stops of turns to come
 const PARTIAL = 'Some words'; // what mode "stall" says
 
 const ask = (mode, text = 'What then?') => `[model:${mode}] ${text} ${randomUUID()}`;
@@ -259,6 +260,26 @@ describe('stopping', () => {
       assert.equal(stream.last.data.assistant_message.metadata.ending, 'stopped');
       assert.equal(requestsOf(question).length, 0);
       assert.equal((await billed(id)).length, 1);
+    });
+
+    it('is remembered by the workers, among a bounded number', async () => {
+      const { person, id } = await begin();
+      const heard = async () => valueOf(await metricsOf(fleet.inference.adminPort), 'worker_control_messages_total');
+      const tell = (turnId) => caller.send('stop', { turn_id: turnId }, {
+        exchange: 'chat.control', key: '', mandatory: false, headers: { 'x-user-id': person.id },
+      });
+      const forgotten = uuid7();
+      const remembered = uuid7();
+      const before = await heard();
+      await tell(forgotten);
+      await Promise.all(Array.from({ length: REMEMBERED - 1 }, () => tell(randomUUID())));
+      await tell(remembered);
+      await until('all are heard', async () => await heard() - before === REMEMBERED + 1);
+      for (const [messageId, content, ending] of [[forgotten, 'Yes.', undefined], [remembered, '', 'stopped']]) {
+        const { status, body } = await person.send(caller, id, ask('instant'), {}, { messageId });
+        assert.equal(status, 200);
+        assert.deepEqual([body.assistant_message.content, body.assistant_message.metadata.ending], [content, ending]);
+      }
     });
 
     it('is stopped also when nobody heard of it', async () => {
