@@ -5,6 +5,7 @@ import { randomUUID } from 'node:crypto';
 import { after, before, describe, it } from 'node:test';
 import { House, modelSettings } from './lib/house.mjs';
 import { metricsOf } from './lib/http.mjs';
+import { closeConnection, connections } from './lib/management.mjs';
 import { valueOf } from './lib/metrics.mjs';
 import { answerTo, startModel } from './lib/model.mjs';
 import { Person } from './lib/person.mjs';
@@ -167,6 +168,38 @@ describe('a turn that was begun before', () => {
         assert.equal(one.events.find(({ event }) => event === 'reset').data.epoch, 2);
       }
       assert.equal(await database.value('SELECT count(*)::int FROM chat.usage_tracking WHERE conversation_id = $1', [id]), 1);
+    });
+
+    it('goes on when its shim has lost the broker', async () => {
+      const shim = await house.shim(settings());
+      const { person, question, stream, turnId } = await underWay();
+      const other = await resume(person, turnId, stream, { shim });
+      for (const { name } of await connections(house.vhost, `:${shim.pid} `, 2)) await closeConnection(name);
+      await sayAll(question);
+      await Promise.all([stream.ended, other.ended]);
+      assertWhole(other, question);
+      assert.ok(!other.names.includes('reset'));
+    });
+
+    it('may be an answer given anew', async () => {
+      const { person, id } = await begin();
+      const question = ask('held');
+      const first = person.say(shims[0], id, question);
+      await until('the model is asked', () => requestsOf(question).length === 1);
+      model.release(question);
+      const { json } = await first;
+      const again = await person.http(shims[0], 'POST', `/conversations/${id}/messages/${json.user_message.id}/regenerate`, {},
+                                      { headers: { prefer: 'respond-async' } });
+      const other = await follow(person, again.json.turn_id);
+      await other.event('message.accepted');
+      await until('the model is asked', () => requestsOf(question).length === 2);
+      model.release(question);
+      await other.ended;
+      assert.equal(other.text, answerTo(question));
+      assert.equal(other.last.data.new_message.content, answerTo(question));
+      const late = await follow(person, again.json.turn_id, { last: other.events[0].id });
+      await late.ended;
+      assert.deepEqual(late.last, other.last);
     });
 
     it('is followed although nobody makes its answer yet', async () => {
@@ -340,7 +373,7 @@ describe('a turn that was begun before', () => {
     });
   });
 
-  describe('without a word yet', () => {
+  describe('without a word yet', { concurrency: true }, () => {
     for (const [language, text, wanted] of [
       ['English', 'What is it that you can do for me?', /still working/],
       ['Indonesian', 'Apa yang bisa kamu lakukan untuk saya?', /masih mengerjakannya/],
