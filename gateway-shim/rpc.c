@@ -25,8 +25,9 @@ enum {
     PIECES_TIMES = 10, /* how many time-outs a call may last while pieces of its answer come */
 };
 
-static struct metric_family calls_pending = {"rpc_calls_pending", METRIC_GAUGE,
-                                             "Calls that wait for an answer", NULL, NULL};
+static struct metric_family calls_pending = {
+    "rpc_calls_pending", METRIC_GAUGE, "Calls that wait for an answer, and turns that are followed",
+    NULL, NULL};
 static struct metric_family replies_late = {
     "rpc_replies_late_total", METRIC_COUNTER,
     "Answers that came when nobody waited for them any more", NULL, NULL};

@@ -181,6 +181,30 @@ describe('a turn that was begun before', () => {
       assert.ok(!other.names.includes('reset'));
     });
 
+    it('is the same to all, however often each leaves and comes back elsewhere', async () => {
+      const { person, id } = await begin();
+      const question = ask('paced 5', Array.from({ length: 120 }, (_, i) => `word${i} €${'ä'.repeat(i % 4)}`).join(' '));
+      const { json } = await person.say(shims[0], id, question, { headers: { prefer: 'respond-async' } });
+      await Promise.all(Array.from({ length: 6 }, async (_, i) => {
+        let [text, last, hops] = ['', undefined, 0];
+        for (;;) {
+          const stream = await follow(person, json.turn_id, { shim: shims[(i + hops) % 2], text, last });
+          const some = Buffer.byteLength(text) + 40 * (i + 1);
+          await Promise.race([stream.has(some), stream.ended]);
+          if (stream.last?.event === 'message.completed') {
+            assertWhole(stream, question);
+            assert.ok(hops > 1, `${hops} hops`);
+            return;
+          }
+          stream.leave();
+          [text, last] = [stream.text, stream.last?.id ?? last];
+          assert.ok(answerTo(question).startsWith(text));
+          hops++;
+        }
+      }));
+      assert.equal(requestsOf(question).length, 1);
+    });
+
     it('may be an answer given anew', async () => {
       const { person, id } = await begin();
       const question = ask('held');
