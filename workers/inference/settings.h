@@ -21,6 +21,8 @@ struct inference_settings {
     long interim_s;
     long answer_max; /* bytes */
     long concurrency;
+    long usage_note_s;
+    char *prices;
     char *pii_protection; /* off, external, all */
 };
 extern struct inference_settings inference_settings;

@@ -31,6 +31,9 @@ void message_stop(struct job *job);
 void usage_summary(struct job *job);
 void conversation_usage(struct job *job);
 
+/* requests.c */
+void usage_record(struct job *job);
+
 /* Settings of all of them. */
 struct persistence_settings {
     bool auto_provision;
