@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "common/chat/body.h"
+#include "workers/persistence/budget.h"
 #include "workers/persistence/database.h"
 #include "workers/persistence/handlers.h"
 #include "workers/persistence/outcome.h"
@@ -213,6 +214,7 @@ static void commit(struct job *job, struct ending *x, const char *sql)
     if (strcmp(x->kind, "regenerate") == 0)
         transaction_add(t, sql_choose, 2,
                         (const char *const[]){x->conversation_id, x->question_id});
+    budget_settle(t, job, x->turn_id);
     transaction_run(t, committed, x);
 }
 
@@ -268,6 +270,7 @@ void turn_fail(struct job *job)
     transaction_add(t, sql_fail, 2,
                     (const char *const[]){x->turn_id, body_text(job_arena(job), x->problem, &n)});
     outcome_add(&x->outcome, t, x->turn_id);
+    budget_settle(t, job, x->turn_id);
     transaction_run(t, failed, x);
 }
 

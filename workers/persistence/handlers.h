@@ -28,6 +28,11 @@ void turn_get(struct job *job);
 void usage_summary(struct job *job);
 void conversation_usage(struct job *job);
 
+/* tenants.c */
+void tenant_get(struct job *job);
+void tenant_set(struct job *job);
+void tenant_list(struct job *job);
+
 /* Settings of all of them. */
 struct persistence_settings {
     bool auto_provision;

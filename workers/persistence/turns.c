@@ -4,6 +4,7 @@
 #include "common/base/text.h"
 #include "common/base/uuid.h"
 #include "workers/persistence/bounds.h"
+#include "workers/persistence/budget.h"
 #include "workers/persistence/database.h"
 #include "workers/persistence/handlers.h"
 #include "workers/persistence/history.h"
@@ -291,6 +292,7 @@ void message_send(struct job *job)
                                               type ? type : "text", turn->reference, turn->key,
                                               env->type, turn->hash});
     history_add_newest(&turn->history, t, turn->conversation_id, turn->question_id);
+    budget_reserve(t, job, turn->id);
     transaction_run(t, sent, turn);
 }
 
@@ -307,5 +309,6 @@ void message_regenerate(struct job *job)
                     (const char *const[]){turn->conversation_id, turn->id, turn->reference,
                                           turn->answer_id, env->tenant_id, env->user_id, turn->key,
                                           env->type, turn->hash});
+    budget_reserve(t, job, turn->id);
     transaction_run(t, begun_anew, turn);
 }
