@@ -127,7 +127,8 @@ END
 $function$;
 
 -- Release what an ended turn has reserved, and count what it cost beyond what is counted: however often it is
--- called, each cost is counted once, also that of a turn which was completed after it had failed.
+-- called, each cost is counted once, also that of a turn which was completed after it had failed. All rows of
+-- what a turn cost bear its answer's id, also of an answer that broke off before another was given.
 CREATE FUNCTION chat.budget_settle(turn uuid) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $function$
@@ -138,15 +139,17 @@ DECLARE
     cost numeric;
     tokens bigint;
 BEGIN
-    SELECT u.tenant_id, u.reserved_cost, u.reserved_tokens, coalesce(u.charged_cost, 0) AS charged_cost,
-        coalesce(u.charged_tokens, 0) AS charged_tokens INTO t
+    SELECT u.tenant_id, u.conversation_id, u.answer_id, u.created_at, u.reserved_cost, u.reserved_tokens,
+        coalesce(u.charged_cost, 0) AS charged_cost, coalesce(u.charged_tokens, 0) AS charged_tokens INTO t
         FROM chat.turns u WHERE u.id = turn AND u.state <> 'accepted' FOR NO KEY UPDATE;
     IF NOT FOUND THEN
         RETURN;
     END IF;
     SELECT coalesce(sum(x.cost_credits), 0) - t.charged_cost, coalesce(sum(x.total_tokens), 0) - t.charged_tokens
         INTO cost, tokens FROM chat.usage_tracking x
-        JOIN chat.tenant_spending s ON s.tenant_id = x.tenant_id AND x.created_at >= s.since WHERE x.id = turn;
+        JOIN chat.tenant_spending s ON s.tenant_id = x.tenant_id AND x.created_at >= s.since
+        WHERE x.conversation_id = t.conversation_id AND x.message_id = t.answer_id
+        AND x.created_at >= t.created_at - interval '5 minutes'; -- by an index; for a clock that was set back
     IF t.reserved_cost IS NULL AND cost = 0 AND tokens = 0 THEN
         RETURN;
     END IF;

@@ -49,7 +49,7 @@ async function set(tenant, settings) {
   assert.equal(status, 200, JSON.stringify(body));
   const count = await database.value('SELECT count(*)::int FROM chat.tenants');
   for (const { adminPort } of workers) {
-    await until('the workers know it', async () => valueOf(await metricsOf(adminPort), 'persistence_tenants_known') === count);
+    await until('the workers know it', async () => valueOf(await metricsOf(adminPort), 'persistence_tenants_known') >= count);
   }
   return body;
 }
@@ -229,6 +229,32 @@ describe('a reservation', () => {
     const spent = await settled(tenant);
     assert.deepEqual([spent.day.cost, spent.day.tokens, spent.month.cost], [0.125, 10, 0.125]);
     assert.equal(await database.value('SELECT sum(cost_credits)::float8 FROM chat.usage_tracking WHERE tenant_id = $1', [tenant]), 0.125);
+  });
+
+  it('is settled by an answer that was stopped or broke off; all that a turn cost is counted', async () => {
+    const tenant = tenantName('endings');
+    await set(tenant, { day_budget: 1, reserve: 0.25 });
+    const { person, id } = await begin(tenant);
+    model.mode = 'held';
+    for (const [ending, status] of [['stopped', 200], ['broken', 502]]) {
+      const { body: { turn_id: turn } } = await person.send(caller, id, ending, { async: true });
+      await until('the model is asked', () => model.held === 1);
+      const known = await person.turn(caller, turn);
+      const commit = (how, cost) => person.call(caller, 'message.commit', {
+        turn: { id: turn, conversation_id: id, kind: 'send', question_id: known.user_message_id,
+                answer_id: known.assistant_message_id },
+        answer: { content: 'So', ending: how, model: MODEL, is_free_model: false, processing_time_ms: 1,
+                  usage: { prompt_tokens: 5, completion_tokens: 5, total_tokens: 10, cost } },
+        problem: { title: 'Bad Gateway', status: 502, detail: 'it broke off' },
+      });
+      for (let i = 0; i < 2; i++) assert.equal((await commit(ending, 0.125)).status, status);
+      if (ending === 'broken') assert.equal((await commit(undefined, 0.0625)).status, 200);
+      model.release();
+      await until('the late one is through', async () => model.held === 0 && (await house.count('inference')).messageCount === 0);
+    }
+    model.mode = 'normal';
+    const { day } = await settled(tenant);
+    assert.deepEqual([day.cost, day.tokens], [0.3125, 30]);
   });
 
   it('is not made again by a request that is delivered again', async () => {
