@@ -104,6 +104,17 @@ static const char turn_slip[] = "context.build inference.generate message.commit
         .help = "Answer 202 when the message is saved; the turn tells the rest."                   \
     }
 
+#define TASK                                                                                       \
+    {                                                                                              \
+        .name = "task", .type = ARG_CHOICE, .choices = "complex_analysis",                         \
+        .help = "What is to be done, if it asks for more than usual: by it models are chosen."     \
+    }
+#define MODEL                                                                                      \
+    {                                                                                              \
+        .name = "model", .type = ARG_STRING, .min = 1, .max = 255,                                 \
+        .help = "The model to ask first, one of ALLOWED_MODELS."                                   \
+    }
+
 static const struct route messages_post[] = {{"POST", "/conversations/{conversation_id}/messages"},
                                              {0}};
 static const struct arg message_send_args[] = {
@@ -121,6 +132,8 @@ static const struct arg message_send_args[] = {
     {.name = "parent_message_id",
      .type = ARG_UUID,
      .help = "A message of the conversation to which this one belongs."},
+    TASK,
+    MODEL,
     STREAM,
     ASYNC,
     {0}};
@@ -153,6 +166,8 @@ static const struct arg message_regenerate_args[] = {
      .place = ARG_IN_PATH,
      .required = true,
      .help = "The answer to be given anew, or its question."},
+    TASK,
+    MODEL,
     STREAM,
     ASYNC,
     {0}};

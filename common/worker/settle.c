@@ -405,7 +405,7 @@ static struct mq_message *add_step(struct job *job, const char *operation, const
     out.attempt = 1;
     out.epoch = 0;
     out.reply_to = reply_to;
-    out.idempotency_key = out.subject = NULL; /* for the first step only */
+    out.idempotency_key = out.subject = out.tier = NULL; /* for the first step only */
     out.message_id = derived_id(job, operation);
     envelope_encode(job->arena, &out, process_instance(job->worker->process), m);
     m->exchange = exchange_name(EXCHANGE_RPC);

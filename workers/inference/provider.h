@@ -19,6 +19,7 @@
 #include "common/base/err.h"
 #include "common/base/mem.h"
 #include "common/io/loop.h"
+#include "workers/inference/chain.h"
 
 struct job;
 struct model;
@@ -47,6 +48,7 @@ struct generation {
     json_t *personal; /* the user's names as an array; NULL: not said */
     bool stream;      /* the pieces are wanted as they come */
 
+    struct chain chain;             /* whom to ask, one after the other */
     struct model *model;            /* that is asked, or was last; NULL before the first */
     const struct provider *without; /* has shown that it does not take us; or NULL */
     struct err why;                 /* the last one's failure */

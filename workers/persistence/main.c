@@ -2,6 +2,7 @@
 #include "common/worker/worker.h"
 #include "workers/persistence/database.h"
 #include "workers/persistence/handlers.h"
+#include "workers/persistence/selection.h"
 #include "workers/persistence/sweep.h"
 #include "workers/persistence/tenant_cache.h"
 
@@ -41,7 +42,7 @@ static void stop(void)
 int main(int argc, char **argv)
 {
     const struct config_section sections[] = {database_section, persistence_section, tenant_section,
-                                              sweep_section};
+                                              selection_section, sweep_section};
     const struct worker_kind kind = {
         .name = "persistence",
         .purpose = "keeps conversations, messages, turns and their cost in PostgreSQL",
