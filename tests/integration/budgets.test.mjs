@@ -66,6 +66,15 @@ const settled = (tenant) => until('nothing is reserved', async () => {
   return spent.reserved.cost === 0 && spent.reserved.tokens === 0 && spent;
 });
 
+// The same, as soon as it is this: requests are told of also when another has answered their turn.
+const counted = async (tenant, cost, tokens) => {
+  await until(`${cost} credits are counted`, async () => (await settled(tenant)).day.cost === cost);
+  const { day, month } = await settled(tenant);
+  assert.deepEqual([day.cost, day.tokens, month.cost, month.tokens], [cost, tokens, cost, tokens]);
+  assert.deepEqual(await database.rows(`SELECT sum(cost_credits)::float8 AS cost, sum(total_tokens)::int AS tokens
+    FROM chat.usage_tracking WHERE tenant_id = $1`, [tenant]), [{ cost, tokens }]);
+};
+
 const turnsOf = (tenant, state = '%') => database.value(
   'SELECT count(*)::int FROM chat.turns WHERE tenant_id = $1 AND state LIKE $2', [tenant, state]);
 
@@ -221,14 +230,12 @@ describe('a reservation', () => {
     }, options);
     const twice = await Promise.all([commit(0.125), commit(0.125)]);
     assert.deepEqual(twice.map(({ status }) => status), [200, 200]);
-    // The model's own comes late, and one more that is dearer.
+    assert.equal((await commit(0.5)).status, 200); // the same request once more
+    await counted(tenant, 0.125, 10);
+    // The model's own comes late: another request, which cost something, too.
     model.mode = 'normal';
     model.release();
-    await until('the model has answered', async () => (await house.count('inference')).messageCount === 0 && model.held === 0);
-    assert.equal((await commit(0.5)).status, 200);
-    const spent = await settled(tenant);
-    assert.deepEqual([spent.day.cost, spent.day.tokens, spent.month.cost], [0.125, 10, 0.125]);
-    assert.equal(await database.value('SELECT sum(cost_credits)::float8 FROM chat.usage_tracking WHERE tenant_id = $1', [tenant]), 0.125);
+    await counted(tenant, 0.12542, 10 + TOKENS);
   });
 
   it('is settled by an answer that was stopped or broke off; all that a turn cost is counted', async () => {
@@ -239,22 +246,20 @@ describe('a reservation', () => {
     for (const [ending, status] of [['stopped', 200], ['broken', 502]]) {
       const { body: { turn_id: turn } } = await person.send(caller, id, ending, { async: true });
       await until('the model is asked', () => model.held === 1);
-      const known = await person.turn(caller, turn);
+      const known = await person.turn(caller, turn), requests = [randomUUID(), randomUUID()];
       const commit = (how, cost) => person.call(caller, 'message.commit', {
         turn: { id: turn, conversation_id: id, kind: 'send', question_id: known.user_message_id,
                 answer_id: known.assistant_message_id },
-        answer: { content: 'So', ending: how, model: MODEL, is_free_model: false, processing_time_ms: 1,
+        answer: { content: 'So', ending: how, request_id: how ? requests[0] : requests[1], model: MODEL, is_free_model: false, processing_time_ms: 1,
                   usage: { prompt_tokens: 5, completion_tokens: 5, total_tokens: 10, cost } },
         problem: { title: 'Bad Gateway', status: 502, detail: 'it broke off' },
       });
       for (let i = 0; i < 2; i++) assert.equal((await commit(ending, 0.125)).status, status);
       if (ending === 'broken') assert.equal((await commit(undefined, 0.0625)).status, 200);
       model.release();
-      await until('the late one is through', async () => model.held === 0 && (await house.count('inference')).messageCount === 0);
     }
     model.mode = 'normal';
-    const { day } = await settled(tenant);
-    assert.deepEqual([day.cost, day.tokens], [0.3125, 30]);
+    await counted(tenant, 0.31334, 30 + 2 * TOKENS);
   });
 
   it('is not made again by a request that is delivered again', async () => {
@@ -268,12 +273,11 @@ describe('a reservation', () => {
       assert.equal(status, 202);
     }
     assert.equal((await get(tenant)).spent.reserved.cost, 0.25);
+    // Each delivery had the model asked, which is paid for.
+    await until('all have asked', () => model.held === 3);
     model.mode = 'normal';
-    await until('it is answered', async () => {
-      model.release();
-      return (await person.turn(caller, messageId)).state === 'completed';
-    });
-    assert.equal((await settled(tenant)).day.cost, MODEL_COST);
+    model.release();
+    await counted(tenant, cents(3), 3 * TOKENS);
   });
 
   it('survives the worker that ended its turn: the next delivery settles nothing more', async () => {
@@ -289,10 +293,9 @@ describe('a reservation', () => {
     }
     assert.ok(died);
     await victim.faulted();
-    const spent = await settled(tenant);
-    assert.equal(spent.day.cost, await database.value(
-      'SELECT sum(cost_credits)::float8 FROM chat.usage_tracking WHERE tenant_id = $1', [tenant]));
     assert.equal(await turnsOf(tenant, 'accepted'), 0);
+    const turns = await turnsOf(tenant);
+    await counted(tenant, cents(turns), turns * TOKENS);
   });
 
   it('is released when nobody ends the turn; an answer that comes after all is counted', async () => {

@@ -72,13 +72,19 @@ static bool is_provider_allowed(const struct wish *w, const struct model *m)
     return false;
 }
 
+/* A local one may have a price by MODEL_PRICES, but no bill. */
+static bool costs(const struct model *m)
+{
+    return !m->free && m->provider != &provider_llamacpp;
+}
+
 static bool may_be_asked(const struct wish *w, const struct model *m)
 {
     const struct inference_settings *s = &inference_settings;
 
     if (!is_provider_allowed(w, m))
         return false;
-    if (m->free)
+    if (!costs(m))
         return true;
     if (s->paid_tiers_only && !w->pays)
         return false;
@@ -105,7 +111,7 @@ static void add_configured(struct chain *c, const struct wish *w, bool paid_only
     size_t i;
 
     for (i = 0; (m = models_at(i)); i++)
-        if ((m->in_chain || (w->providers && m->is_configured)) && !(paid_only && m->free))
+        if ((m->in_chain || (w->providers && m->is_configured)) && !(paid_only && !costs(m)))
             add(c, w, m);
 }
 

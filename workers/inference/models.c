@@ -11,6 +11,7 @@
 #include "common/base/text.h"
 #include "common/base/uuid.h"
 #include "workers/inference/chain.h"
+#include "workers/inference/prices.h"
 #include "workers/inference/provider.h"
 #include "workers/inference/quota.h"
 #include "workers/inference/settings.h"
@@ -167,7 +168,7 @@ static void choose(const struct inference_settings *s)
     bool openai = *s->openai_url || *s->openai_key;
 
     if (*s->llamacpp_url)
-        add_to_chain(&provider_llamacpp, s->llamacpp_model, true);
+        add_to_chain(&provider_llamacpp, s->llamacpp_model, !prices_know(s->llamacpp_model));
     if (*s->openrouter_key) {
         add_openrouter(s);
         add(&provider_openrouter, s->default_model, false)->is_default = true;
@@ -264,6 +265,26 @@ void models_stop(void)
         free(state.all[i].own_name);
     }
     state.count = 0;
+}
+
+bool models_may_cost(void)
+{
+    size_t i;
+
+    for (i = 0; i < state.count; i++)
+        if (!state.all[i].free)
+            return true;
+    return false;
+}
+
+const struct provider *models_provider(const char *name)
+{
+    size_t i;
+
+    for (i = 0; i < state.count; i++)
+        if (strcmp(state.all[i].provider->name, name) == 0)
+            return state.all[i].provider;
+    return NULL;
 }
 
 /* ---- whom to ask ---- */

@@ -28,6 +28,9 @@ void turn_get(struct job *job);
 void usage_summary(struct job *job);
 void conversation_usage(struct job *job);
 
+/* requests.c */
+void usage_record(struct job *job);
+
 /* tenants.c */
 void tenant_get(struct job *job);
 void tenant_set(struct job *job);
@@ -37,6 +40,8 @@ void tenant_list(struct job *job);
 struct persistence_settings {
     bool auto_provision;
     long history_messages;
+    char *allowed_models, *paid_tiers; /* with commas between */
+    char *local_model;
 };
 extern struct persistence_settings persistence_settings;
 extern const struct config_section persistence_section;

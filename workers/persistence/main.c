@@ -2,7 +2,6 @@
 #include "common/worker/worker.h"
 #include "workers/persistence/database.h"
 #include "workers/persistence/handlers.h"
-#include "workers/persistence/selection.h"
 #include "workers/persistence/sweep.h"
 #include "workers/persistence/tenant_cache.h"
 
@@ -20,6 +19,7 @@ static const struct worker_operation operations[] = {
     {"turn.get", turn_get},
     {"usage.summary", usage_summary},
     {"conversation.usage", conversation_usage},
+    {"usage.record", usage_record},
     {"tenant.get", tenant_get},
     {"tenant.set", tenant_set},
     {"tenant.list", tenant_list},
@@ -42,7 +42,7 @@ static void stop(void)
 int main(int argc, char **argv)
 {
     const struct config_section sections[] = {database_section, persistence_section, tenant_section,
-                                              selection_section, sweep_section};
+                                              sweep_section};
     const struct worker_kind kind = {
         .name = "persistence",
         .purpose = "keeps conversations, messages, turns and their cost in PostgreSQL",

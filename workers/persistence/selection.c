@@ -3,24 +3,8 @@
 #include <string.h>
 
 #include "common/base/text.h"
+#include "workers/persistence/handlers.h"
 #include "workers/persistence/tenant_cache.h"
-
-static struct {
-    char *allowed_models, *paid_tiers, *local_model;
-} settings;
-
-#define SETTING(member) offsetof(__typeof__(settings), member)
-
-static const struct config_key keys[] = {
-    {"ALLOWED_MODELS", CONFIG_STRING, SETTING(allowed_models), "", 0, 4096, NULL, NULL, false,
-     "Models that a request may name, with commas between; others are refused."},
-    {"PAID_TIERS", CONFIG_STRING, SETTING(paid_tiers), "premium,enterprise", 0, 1024, NULL, NULL,
-     false, "Tiers of users who may choose models that cost: by name, or by a complex task."},
-    {"LLAMACPP_MODEL", CONFIG_STRING, SETTING(local_model), "local", 1, 256, NULL, NULL, false,
-     "The local model's name; with those that have :free in theirs it costs nothing."},
-};
-const struct config_section selection_section = {"Choice of models", keys,
-                                                 sizeof(keys) / sizeof(keys[0]), &settings};
 
 static bool is_listed(struct job *job, const char *list, const char *wanted)
 {
@@ -47,12 +31,12 @@ static bool pays(struct job *job)
 {
     const char *tier = job_envelope(job)->tier;
 
-    return tier && is_listed(job, settings.paid_tiers, tier);
+    return tier && is_listed(job, persistence_settings.paid_tiers, tier);
 }
 
 static bool costs(const char *model)
 {
-    return !strstr(model, ":free") && strcmp(model, settings.local_model) != 0;
+    return !strstr(model, ":free") && strcmp(model, persistence_settings.local_model) != 0;
 }
 
 static const char *argument(const struct job *job, const char *name)
@@ -67,7 +51,7 @@ int selection_check(struct job *job, struct err *e)
 
     if (!model)
         return 0;
-    if (!is_listed(job, settings.allowed_models, model))
+    if (!is_listed(job, persistence_settings.allowed_models, model))
         return err_set(e, ERR_REJECT, 422,
                        "the model %.100s is none of those that may be asked for", model);
     if (tenant && tenant->models && !has_name(tenant->models, model))

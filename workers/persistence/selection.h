@@ -7,11 +7,8 @@
 
 #include <jansson.h>
 
-#include "common/base/config.h"
 #include "common/base/err.h"
 #include "common/worker/worker.h"
-
-extern const struct config_section selection_section;
 
 /* May the caller have the model that he asks for? -1 with a 422 if not. */
 int selection_check(struct job *job, struct err *e);
