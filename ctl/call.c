@@ -18,13 +18,14 @@ enum { TIMEOUT_UNKNOWN_MS = 5000 }; /* of an operation that is not in our table 
 struct call {
     struct ctl_session session; /* the first member: a session is its call */
     struct arena *arena;
+    const struct ctl_request *request;
     struct envelope envelope;
-    const char *body, *late_text, *reply_queue;
+    const char *late_text, *reply_queue;
     long timeout_ms;
     char correlation_id[UUID_TEXT];
 };
 
-static void print_answer(const char *body, size_t n)
+void ctl_print_answer(const char *body, size_t n)
 {
     json_t *json = json_loadb(body, n, JSON_DECODE_ANY, NULL);
 
@@ -40,13 +41,15 @@ static void reply_came(void *arg, const struct mq_delivery *d)
 {
     struct call *c = arg;
     int64_t status = mq_table_int(&d->message->headers, HEADER_STATUS, 200);
+    bool final;
 
     if (!d->message->correlation_id || strcmp(d->message->correlation_id, c->correlation_id) != 0)
         return;
-    print_answer(d->message->body, d->message->body_len);
-    if (envelope_is_notice(d->message->type)) /* of a turn whose arguments ask for a stream */
-        return;
-    ctl_session_end(&c->session, status < 400 ? EXIT_DONE : EXIT_REFUSED);
+    final = !envelope_is_notice(d->message->type);
+    c->request->answered(c->request->arg, (int)status, d->message->body, d->message->body_len,
+                         final);
+    if (final)
+        ctl_session_end(&c->session, status < 400 ? EXIT_DONE : EXIT_REFUSED);
 }
 
 static void outcome_known(void *arg, enum mq_outcome outcome)
@@ -76,8 +79,8 @@ static void consumed(void *arg, const struct mq_reply *reply, const struct err *
     envelope_encode(c->arena, &c->envelope, "chatfleet command line", &m);
     m.exchange = exchange_name(EXCHANGE_RPC);
     m.routing_key = c->envelope.type;
-    m.body = c->body;
-    m.body_len = strlen(c->body);
+    m.body = c->request->body;
+    m.body_len = strlen(m.body);
     ctl_session_deadline(&c->session, c->timeout_ms, c->late_text, EXIT_TIMEOUT);
     if (mq_publish(c->session.channel, &m, true, outcome_known, c, &failed) > 0)
         return;
@@ -107,38 +110,57 @@ static int check_body(const char *text)
     return 0;
 }
 
-int ctl_call(int argc, char **argv)
+int ctl_request(const struct ctl_request *r)
 {
-    const char *user = NULL, *tenant = TENANT_DEFAULT, *role = NULL;
-    const struct option_value options[] = {
-        {"--user", &user, NULL}, {"--tenant", &tenant, NULL}, {"--role", &role, NULL}, {0}};
-    struct call c = {.session.opened = opened, .body = "{}"};
-    const struct operation *op;
-    int n = ctl_options(options, argc, argv), code;
+    const struct operation *op = operation_find(r->operation);
+    const char *tenant = r->tenant ? r->tenant : TENANT_DEFAULT;
+    struct call c = {.session.opened = opened, .request = r, .arena = arena_new()};
+    int code;
 
-    if (n != 1 && n != 2) {
-        if (n >= 0)
-            fputs("usage: chatfleet call OPERATION [--user U] [--tenant T] [--role R] ['{json}']\n",
-                  stderr);
-        return EXIT_USAGE;
-    }
-    if (n == 2)
-        c.body = argv[1];
-    if (check_body(c.body))
-        return EXIT_USAGE;
-    op = operation_find(argv[0]);
-    c.arena = arena_new();
     c.timeout_ms = op ? op->timeout_ms : TIMEOUT_UNKNOWN_MS;
-    c.late_text = arena_printf(c.arena, "no answer from %s within %ld ms", argv[0], c.timeout_ms);
-    c.envelope.type = argv[0];
+    c.late_text =
+        arena_printf(c.arena, "no answer from %s within %ld ms", r->operation, c.timeout_ms);
+    c.envelope.type = r->operation;
     c.envelope.message_id = c.envelope.correlation_id = uuid_v7(c.correlation_id);
     c.reply_queue = arena_printf(c.arena, "%s.call.%s", chat_names.prefix, c.correlation_id);
     c.envelope.reply_to = c.reply_queue;
     c.envelope.tenant_id = tenant;
-    c.envelope.user_id = user ? identity_user_id(c.arena, tenant, user) : NULL;
-    c.envelope.subject = user && !uuid_valid(user) ? user : NULL;
-    c.envelope.roles = role;
+    c.envelope.user_id = r->user ? identity_user_id(c.arena, tenant, r->user) : NULL;
+    c.envelope.subject = r->user && !uuid_valid(r->user) ? r->user : NULL;
+    c.envelope.roles = r->role;
+    c.envelope.tier = r->tier;
     code = ctl_session_run(&c.session);
     arena_free(c.arena);
     return code;
+}
+
+static void print(void *arg, int status, const char *body, size_t n, bool final)
+{
+    (void)arg;
+    (void)status;
+    (void) final;
+    ctl_print_answer(body, n);
+}
+
+int ctl_call(int argc, char **argv)
+{
+    struct ctl_request r = {.body = "{}", .answered = print};
+    const struct option_value options[] = {{"--user", &r.user, NULL},
+                                           {"--tenant", &r.tenant, NULL},
+                                           {"--role", &r.role, NULL},
+                                           {"--tier", &r.tier, NULL},
+                                           {0}};
+    int n = ctl_options(options, argc, argv);
+
+    if (n != 1 && n != 2) {
+        if (n >= 0)
+            fputs("usage: chatfleet call OPERATION [--user U] [--tenant T] [--role R] [--tier T] "
+                  "['{json}']\n",
+                  stderr);
+        return EXIT_USAGE;
+    }
+    r.operation = argv[0];
+    if (n == 2)
+        r.body = argv[1];
+    return check_body(r.body) ? EXIT_USAGE : ctl_request(&r);
 }

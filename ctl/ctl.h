@@ -53,6 +53,19 @@ void ctl_session_lost(struct ctl_session *s, const struct err *why);
 /* From now on the task has so many ms; text (which stays the caller's) says what did not come. */
 void ctl_session_deadline(struct ctl_session *s, long ms, const char *text, int exit_code);
 
+/* One call of an operation over AMQP. */
+struct ctl_request {
+    const char *operation, *body; /* a JSON object */
+    const char *user, *tenant, *role,
+        *tier; /* who calls; NULL: not said. user may be any subject */
+    /* What came back: the answer, or with final false something that comes before it. */
+    void (*answered)(void *arg, int status, const char *body, size_t n, bool final);
+    void *arg;
+};
+int ctl_request(const struct ctl_request *r); /* returns an exit code */
+/* Print an answer as JSON. */
+void ctl_print_answer(const char *body, size_t n);
+
 extern const struct config_section ctl_schema_section; /* its settings */
 const char *ctl_admin_url(void);                       /* DATABASE_ADMIN_URL; "" if not set */
 
@@ -60,6 +73,7 @@ const char *ctl_admin_url(void);                       /* DATABASE_ADMIN_URL; ""
 int ctl_call(int argc, char **argv);
 int ctl_dlq(int argc, char **argv);
 int ctl_schema(int argc, char **argv);
+int ctl_tenant(int argc, char **argv);
 int ctl_topology(int argc, char **argv);
 int ctl_token(int argc, char **argv);
 

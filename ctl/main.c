@@ -14,7 +14,7 @@ static const struct {
     const char *usage;
 } commands[] = {
     {"call", ctl_call,
-     "call OPERATION [--user U] [--tenant T] [--role R] ['{json}']\n"
+     "call OPERATION [--user U] [--tenant T] [--role R] [--tier T] ['{json}']\n"
      "      call an operation over AMQP and print its answer"},
     {"topology", ctl_topology,
      "topology show [--json] | topology apply\n"
@@ -26,8 +26,12 @@ static const struct {
      "dlq list|show|replay|export|import|drop …\n"
      "      look at dead letters, replay them, keep them in files, drop them; dlq --help says "
      "more"},
+    {"tenant", ctl_tenant,
+     "tenant list [--json] | tenant show T [--json] | tenant set T NAME=VALUE … | tenant unset T "
+     "NAME …\n"
+     "      budgets and models of tenants: look at them, change them, take them away"},
     {"token", ctl_token,
-     "token [--user U] [--tenant T] [--role R] [--expires SECONDS]\n"
+     "token [--user U] [--tenant T] [--role R] [--tier T] [--expires SECONDS]\n"
      "      make a bearer token, signed with JWT_SECRET"},
 };
 

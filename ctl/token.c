@@ -12,20 +12,19 @@ enum { EXPIRES_MAX_S = 10 * 365 * 86400 };
 int ctl_token(int argc, char **argv)
 {
     const char *user = NULL, *tenant = NULL, *role = "", *expires = "3600";
-    const struct option_value options[] = {{"--user", &user, NULL},
-                                           {"--tenant", &tenant, NULL},
-                                           {"--role", &role, NULL},
-                                           {"--expires", &expires, NULL},
-                                           {0}};
+    struct token_claims claims = {.scope = ""};
+    const struct option_value options[] = {
+        {"--user", &user, NULL},        {"--tenant", &tenant, NULL},   {"--role", &role, NULL},
+        {"--tier", &claims.tier, NULL}, {"--expires", &expires, NULL}, {0}};
     struct token_rules rules = {0};
     const struct config_section section = {"Tokens", token_keys, token_keys_count, &rules};
-    struct token_claims claims = {.scope = ""};
     char id[UUID_TEXT], *token, *end;
     struct err e;
     long seconds;
 
     if (ctl_options(options, argc, argv) != 0) {
-        fputs("usage: chatfleet token [--user U] [--tenant T] [--role R] [--expires SECONDS]\n",
+        fputs("usage: chatfleet token [--user U] [--tenant T] [--role R] [--tier T] "
+              "[--expires SECONDS]\n",
               stderr);
         return EXIT_USAGE;
     }

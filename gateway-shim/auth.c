@@ -17,6 +17,7 @@ enum {
     TENANT_MAX = 128, /* bytes; longer names of tenants are refused */
     SUBJECT_MAX = 255,
     SCOPE_MAX = 1024,
+    TIER_MAX = 64,
 };
 
 /* A verified token. Its place follows from its hash; a newer one there takes over. */
@@ -83,15 +84,16 @@ static int identify(struct arena *a, const struct token_claims *claims, struct i
     const char *tenant = claims->tenant ? claims->tenant : TENANT_DEFAULT;
 
     if (!is_plain(tenant, TENANT_MAX) || !is_plain(claims->subject, SUBJECT_MAX) ||
-        strlen(claims->scope) > SCOPE_MAX)
+        strlen(claims->scope) > SCOPE_MAX || (claims->tier && !is_plain(claims->tier, TIER_MAX)))
         return err_set(e, ERR_REJECT, 401,
-                       "the token's tenant, subject or scope is not "
+                       "the token's tenant, subject, scope or tier is not "
                        "usable: too long, or with control characters");
     out->tenant_id = tenant;
     out->user_id = identity_user_id(a, tenant, claims->subject);
     out->subject = uuid_valid(claims->subject) ? NULL : arena_strdup(a, claims->subject);
     out->roles = claims->roles;
     out->scope = claims->scope;
+    out->tier = claims->tier;
     return 0;
 }
 
@@ -144,6 +146,7 @@ int auth_check(struct auth *a, struct request *r, struct err *e)
     r->identity.tenant_id = arena_strdup(r->arena, place->identity.tenant_id);
     r->identity.roles = arena_strdup(r->arena, place->identity.roles);
     r->identity.scope = arena_strdup(r->arena, place->identity.scope);
+    r->identity.tier = arena_strdup(r->arena, place->identity.tier);
     if (tenant && strcmp(tenant, r->identity.tenant_id) != 0)
         return err_set(e, ERR_REJECT, 403, "X-Tenant-ID is not the token's tenant");
     return 0;

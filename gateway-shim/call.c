@@ -166,6 +166,7 @@ static void publish(struct request *r, const json_t *args)
                            .tenant_id = r->identity.tenant_id,
                            .roles = r->identity.roles,
                            .scope = r->identity.scope,
+                           .tier = r->identity.tier,
                            .subject = r->operation->introduces ? r->identity.subject : NULL,
                            .idempotency_key = r->idempotency_key,
                            .traceparent = trace_parent(r)};

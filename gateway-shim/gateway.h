@@ -43,6 +43,7 @@ struct identity {
     const char *tenant_id;
     const char *roles;
     const char *scope;
+    const char *tier; /* NULL: the token names none */
 };
 
 /* One HTTP request, from its arrival to its answer. Owned by whoever will answer it. */

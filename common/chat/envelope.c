@@ -44,6 +44,7 @@ void envelope_decode(const struct mq_message *m, struct envelope *out)
     out->tenant_id = header(m, HEADER_TENANT);
     out->roles = header(m, HEADER_ROLES);
     out->scope = header(m, HEADER_SCOPE);
+    out->tier = header(m, HEADER_TIER);
     out->traceparent = header(m, HEADER_TRACE);
     out->slip = header(m, HEADER_SLIP);
     out->idempotency_key = header(m, HEADER_IDEMPOTENCY);
@@ -79,6 +80,7 @@ void envelope_encode(struct arena *a, const struct envelope *env, const char *ap
     put_text(a, out, HEADER_TENANT, env->tenant_id);
     put_text(a, out, HEADER_ROLES, env->roles);
     put_text(a, out, HEADER_SCOPE, env->scope);
+    put_text(a, out, HEADER_TIER, env->tier);
     put_text(a, out, HEADER_TRACE, env->traceparent);
     put_text(a, out, HEADER_SLIP, env->slip);
     put_text(a, out, HEADER_IDEMPOTENCY, env->idempotency_key);

@@ -17,6 +17,7 @@ enum { ENVELOPE_VERSION = 1, ENVELOPE_VERSION_OLDEST = 1 };
 #define HEADER_TENANT      "x-tenant-id"
 #define HEADER_ROLES       "x-roles"
 #define HEADER_SCOPE       "x-scope"
+#define HEADER_TIER        "x-tier"
 #define HEADER_DEADLINE    "x-deadline"
 #define HEADER_ATTEMPT     "x-attempt"
 #define HEADER_EPOCH       "x-epoch"
@@ -58,6 +59,7 @@ enum { MESSAGE_PERSISTENT = 2, MESSAGE_TRANSIENT = 1 };
 struct envelope {
     const char *type, *message_id, *correlation_id, *reply_to;
     const char *user_id, *tenant_id, *roles, *scope, *traceparent;
+    const char *tier; /* what the user pays for, by which models are chosen */
     const char *slip; /* the steps left, with a space between */
     const char *idempotency_key;
     const char *subject; /* what the user's id was made from, where that is no UUID */

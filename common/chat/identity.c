@@ -1,5 +1,7 @@
 #include "common/chat/identity.h"
 
+#include <string.h>
+
 #include "common/base/text.h"
 #include "common/base/uuid.h"
 
@@ -14,4 +16,16 @@ const char *identity_user_id(struct arena *a, const char *tenant, const char *su
     lower = arena_strdup(a, subject);
     text_lower(lower);
     return lower;
+}
+
+bool identity_has_role(const char *roles, const char *role)
+{
+    size_t n = strlen(role), m;
+
+    for (; roles && *roles; roles += m + (roles[m] == ',')) {
+        m = strcspn(roles, ",");
+        if (m == n && memcmp(roles, role, n) == 0)
+            return true;
+    }
+    return false;
 }

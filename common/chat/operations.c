@@ -104,6 +104,17 @@ static const char turn_slip[] = "context.build inference.generate message.commit
         .help = "Answer 202 when the message is saved; the turn tells the rest."                   \
     }
 
+#define TASK                                                                                       \
+    {                                                                                              \
+        .name = "task", .type = ARG_CHOICE, .choices = "complex_analysis",                         \
+        .help = "What is to be done, if it asks for more than usual: by it models are chosen."     \
+    }
+#define MODEL                                                                                      \
+    {                                                                                              \
+        .name = "model", .type = ARG_STRING, .min = 1, .max = 255,                                 \
+        .help = "The model to ask first, one of ALLOWED_MODELS."                                   \
+    }
+
 static const struct route messages_post[] = {{"POST", "/conversations/{conversation_id}/messages"},
                                              {0}};
 static const struct arg message_send_args[] = {
@@ -121,6 +132,8 @@ static const struct arg message_send_args[] = {
     {.name = "parent_message_id",
      .type = ARG_UUID,
      .help = "A message of the conversation to which this one belongs."},
+    TASK,
+    MODEL,
     STREAM,
     ASYNC,
     {0}};
@@ -153,6 +166,8 @@ static const struct arg message_regenerate_args[] = {
      .place = ARG_IN_PATH,
      .required = true,
      .help = "The answer to be given anew, or its question."},
+    TASK,
+    MODEL,
     STREAM,
     ASYNC,
     {0}};
@@ -202,6 +217,55 @@ static const struct arg usage_summary_args[] = {
 
 static const struct route conversation_usage_get[] = {
     {"GET", "/conversations/{conversation_id}/usage"}, {0}};
+
+/* ---- tenants ---- */
+
+enum { CREDITS_MAX = 1000000000, TENANT_MODELS_MAX = 16, TENANT_PROVIDERS_MAX = 8 };
+static const long tokens_max = 1000000000000000;
+
+#define TENANT_ID                                                                                  \
+    {                                                                                              \
+        .name = "tenant_id", .type = ARG_STRING, .required = true, .min = 1, .max = 64,            \
+        .help = "The tenant's name."                                                               \
+    }
+#define CREDITS(key, what)                                                                         \
+    {                                                                                              \
+        .name = key, .type = ARG_NUMBER, .min = 0, .max = CREDITS_MAX, .help = what                \
+    }
+#define TOKENS(key, what)                                                                          \
+    {                                                                                              \
+        .name = key, .type = ARG_INTEGER, .min = 0, .max_setting = &tokens_max, .help = what       \
+    }
+
+static const struct arg tenant_args[] = {TENANT_ID, {0}};
+/* Beside tenant_id these are the settings of a tenant: null takes one away. */
+static const struct arg tenant_set_args[] = {
+    TENANT_ID,
+    {.name = "models",
+     .type = ARG_ARRAY,
+     .min = 1,
+     .max = TENANT_MODELS_MAX,
+     .help = "The models that are asked, in this order."},
+    {.name = "providers",
+     .type = ARG_ARRAY,
+     .min = 1,
+     .max = TENANT_PROVIDERS_MAX,
+     .help = "Whose models may be asked: llamacpp, openrouter, openai; llamacpp alone is local."},
+    CREDITS("day_budget", "Credits for a day (UTC)."),
+    CREDITS("month_budget", "Credits for a month (UTC)."),
+    TOKENS("day_token_budget", "Tokens for a day."),
+    TOKENS("month_token_budget", "Tokens for a month."),
+    CREDITS("reserve", "Credits that a turn under way is taken to need."),
+    TOKENS("token_reserve", "Tokens that it is taken to need."),
+    {0}};
+static const struct arg tenant_list_args[] = {
+    {.name = "limit",
+     .type = ARG_INTEGER,
+     .min = 1,
+     .max = 500,
+     .help = "Tenants of a page; 100 when not given."},
+    {.name = "after", .type = ARG_STRING, .min = 1, .max = 64, .help = "Those behind this one."},
+    {0}};
 
 const struct operation operations[] = {
     {.name = "system.echo",
@@ -343,6 +407,31 @@ const struct operation operations[] = {
      .timeout_ms = 10000,
      .max_attempts = 1,
      .role = ROLE_USER},
+    {.name = "tenant.get",
+     .summary = "A tenant's settings and what it has spent",
+     .args = tenant_args,
+     .queue = "persistence.read",
+     .slip = "",
+     .timeout_ms = 10000,
+     .max_attempts = 1,
+     .role = ROLE_ADMIN},
+    {.name = "tenant.set",
+     .summary = "Changes a tenant's settings: budgets, models, providers",
+     .args = tenant_set_args,
+     .write = true,
+     .queue = "persistence",
+     .slip = "",
+     .timeout_ms = 10000,
+     .max_attempts = 5,
+     .role = ROLE_ADMIN},
+    {.name = "tenant.list",
+     .summary = "The tenants that have settings, by name",
+     .args = tenant_list_args,
+     .queue = "persistence.read",
+     .slip = "",
+     .timeout_ms = 10000,
+     .max_attempts = 1,
+     .role = ROLE_ADMIN},
     {.name = "context.build",
      .summary = "Makes the prompt of a turn",
      .args = no_args,

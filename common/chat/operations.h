@@ -14,6 +14,7 @@
 enum arg_type {
     ARG_STRING,  /* min and max bound its characters */
     ARG_INTEGER, /* min and max bound it */
+    ARG_NUMBER,  /* with a fraction perhaps; min and max bound it */
     ARG_BOOLEAN,
     ARG_OBJECT,
     ARG_ARRAY, /* min and max bound its items */
@@ -40,7 +41,8 @@ struct route {
     const char *path; /* behind the prefix; "{name}" stands for a path argument */
 };
 
-enum operation_role { ROLE_USER, ROLE_SERVICE };
+/* Who may call it. Of x-roles only ROLE_ADMIN is looked at: admin or service must be among them. */
+enum operation_role { ROLE_USER, ROLE_SERVICE, ROLE_ADMIN };
 
 struct operation {
     const char *name; /* the routing key, and the type property of its messages */

@@ -135,6 +135,16 @@ static void check_integer(json_t *errors, const struct arg *arg, json_t *v)
         complain(errors, arg->name, "must be from %ld to %ld", arg->min, maximum(arg));
 }
 
+static void check_number(json_t *errors, const struct arg *arg, json_t *v)
+{
+    double n = json_number_value(v);
+
+    if (!json_is_number(v))
+        complain(errors, arg->name, "must be a number");
+    else if (!(n >= (double)arg->min && n <= (double)maximum(arg)))
+        complain(errors, arg->name, "must be from %ld to %ld", arg->min, maximum(arg));
+}
+
 /* Is a number within it too large or too small? Its depth is bounded by validate_parse(). */
 static bool has_odd_number(const json_t *v)
 {
@@ -177,6 +187,9 @@ static void check_arg(json_t *errors, const struct arg *arg, json_t *v)
         return;
     case ARG_INTEGER:
         check_integer(errors, arg, v);
+        return;
+    case ARG_NUMBER:
+        check_number(errors, arg, v);
         return;
     case ARG_BOOLEAN:
         if (!json_is_boolean(v))
@@ -246,12 +259,17 @@ json_t *validate_from_text(const struct arg *arg, const char *text)
 {
     char *end;
     long long n;
+    double d;
 
     if (arg->type == ARG_INTEGER) {
         errno = 0;
         n = strtoll(text, &end, 10);
         if (!errno && end != text && !*end && (*text == '-' || isdigit((unsigned char)*text)))
             return json_integer(n);
+    } else if (arg->type == ARG_NUMBER) {
+        d = strtod(text, &end);
+        if (*text && !*end && isfinite(d) && strspn(text, "0123456789.+-eE") == strlen(text))
+            return json_real(d);
     } else if (arg->type == ARG_BOOLEAN) {
         if (strcmp(text, "true") == 0)
             return json_true();
@@ -259,6 +277,6 @@ json_t *validate_from_text(const struct arg *arg, const char *text)
             return json_false();
     }
     if (text_utf8_length(text, strlen(text)) < 0)
-        return json_real(0); /* no type takes a fraction */
+        return arg->type == ARG_NUMBER ? json_false() : json_real(0); /* which it does not take */
     return json_string(text);
 }

@@ -46,10 +46,11 @@ struct pg_segment {
     int answered;       /* statements */
     bool null_follows;  /* an error came instead of a Sync */
     bool joined;        /* its transaction is also that of the segment sent after it */
-    bool alone;         /* it is not to share one: it did, and something failed */
+    bool alone; /* it is not to share one: its sender says so, or it did, and something failed */
     bool failed;
     struct err error;
     char sqlstate[6];
+    const char *detail; /* NULL: none */
     int losses, conflicts;
     pg_done *done;
     void *arg;
@@ -145,6 +146,7 @@ static void reset(struct pg_segment *s)
     s->prepared = s->null_follows = s->joined = s->failed = false;
     s->answered = 0;
     s->sqlstate[0] = '\0';
+    s->detail = NULL;
 }
 
 void pg_segment_free(struct pg_segment *s)
@@ -198,6 +200,11 @@ const char *pg_sqlstate(const struct pg_segment *s)
     return s->sqlstate;
 }
 
+const char *pg_detail(const struct pg_segment *s)
+{
+    return s->detail ? s->detail : "";
+}
+
 size_t pg_under_way(const struct pg *pg)
 {
     return pg->under_way;
@@ -239,6 +246,7 @@ static void take_error(struct pg_segment *s, const PGresult *r)
     if (s->failed)
         return; /* the first one counts */
     s->failed = true;
+    s->detail = arena_strdup(s->arena, PQresultErrorField(r, PG_DIAG_MESSAGE_DETAIL));
     snprintf(s->sqlstate, sizeof(s->sqlstate), "%s", state ? state : "");
     if (!text) /* libpq itself made it */
         text = PQresultErrorMessage(r);
@@ -390,6 +398,11 @@ static void send_waiting(struct connection *c)
     /* To make room libpq reads while it writes; no event will tell of what it has read. */
     if (c->state == CONNECTION_UP && c->syncs > 0 && !c->reading && !PQisBusy(c->conn))
         event_active(c->read, EV_READ, 1);
+}
+
+void pg_alone(struct pg_segment *s)
+{
+    s->alone = true;
 }
 
 void pg_send(struct pg_segment *s, pg_done *done, void *arg)

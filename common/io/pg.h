@@ -87,6 +87,9 @@ void pg_segment_free(struct pg_segment *s); /* one that was not sent; NULL is al
  * SQL's NULL) and are copied. Returns its number within the segment: 0, 1, … */
 int pg_add(struct pg_segment *s, const char *sql, int n, const char *const *params);
 
+/* It is not to share a transaction: for one that locks what others wait for. */
+void pg_alone(struct pg_segment *s);
+
 /* Send it; done is called once, from the loop. The segment belongs to the pool from here on. */
 void pg_send(struct pg_segment *s, pg_done *done, void *arg);
 /* Before done: it will not be called; the statements run all the same. */
@@ -100,5 +103,6 @@ const char *pg_text(const struct pg_segment *s, int statement, int row, int colu
 int64_t pg_integer(const struct pg_segment *s, int statement, int row, int column);  /* NULL: 0 */
 /* The SQLSTATE of the error: five characters, or "" when there is none or the server told none. */
 const char *pg_sqlstate(const struct pg_segment *s);
+const char *pg_detail(const struct pg_segment *s); /* that the server added to it, or "" */
 
 #endif

@@ -198,6 +198,7 @@ static int read_claims(const struct token_rules *rules, json_t *claims, int64_t 
     static const char *const subjects[] = {"sub", "user_id", "userId", "id", NULL};
     static const char *const tenants[] = {"tenant_id", "tenantId", "tenant", NULL};
     static const char *const scopes[] = {"scope", NULL};
+    static const char *const tiers[] = {"tier", NULL};
 
     if (check_times(rules, claims, now_s, &out->expires, e) || check_parties(rules, claims, e))
         return -1;
@@ -211,6 +212,7 @@ static int read_claims(const struct token_rules *rules, json_t *claims, int64_t 
     out->scope = text_claim(a, claims, scopes);
     if (!out->scope)
         out->scope = "";
+    out->tier = text_claim(a, claims, tiers);
     return 0;
 }
 
@@ -260,11 +262,12 @@ static json_t *roles_array(const char *roles)
 char *token_issue(const struct token_rules *rules, const struct token_claims *claims, int64_t now_s,
                   struct err *e)
 {
-    json_t *grants = json_pack("{s:s, s:s*, s:o, s:s*, s:I, s:s*, s:s*}", "sub", claims->subject,
-                               "tenant_id", claims->tenant, "roles", roles_array(claims->roles),
-                               "scope", *claims->scope ? claims->scope : NULL, "iat",
-                               (json_int_t)now_s, "iss", *rules->issuer ? rules->issuer : NULL,
-                               "aud", *rules->audience ? rules->audience : NULL);
+    json_t *grants =
+        json_pack("{s:s, s:s*, s:o, s:s*, s:s*, s:I, s:s*, s:s*}", "sub", claims->subject,
+                  "tenant_id", claims->tenant, "roles", roles_array(claims->roles), "scope",
+                  *claims->scope ? claims->scope : NULL, "tier", claims->tier, "iat",
+                  (json_int_t)now_s, "iss", *rules->issuer ? rules->issuer : NULL, "aud",
+                  *rules->audience ? rules->audience : NULL);
     char *text = NULL, *token = NULL;
     jwt_t *jwt = NULL;
 

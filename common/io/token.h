@@ -33,6 +33,7 @@ struct token_claims {
     const char *tenant; /* NULL: the token names none */
     const char *roles;  /* comma-separated, "" for none */
     const char *scope;  /* "" for none */
+    const char *tier;   /* NULL: the token names none */
     int64_t expires;    /* seconds since the epoch; INT64_MAX: never */
 };
 

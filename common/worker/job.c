@@ -222,6 +222,10 @@ static int check_identity(struct job *job, struct err *e)
         strlen(env->tenant_id) > TENANT_MAX_BYTES)
         return err_set(e, ERR_REJECT, 400, "x-tenant-id must be text of at most %d bytes",
                        TENANT_MAX_BYTES);
+    if (op->role == ROLE_ADMIN && !identity_has_role(env->roles, ROLE_NAME_ADMIN) &&
+        !identity_has_role(env->roles, ROLE_NAME_SERVICE))
+        return err_set(e, ERR_REJECT, 403, "%s wants the role %s or %s", op->name, ROLE_NAME_ADMIN,
+                       ROLE_NAME_SERVICE);
     if (env->idempotency_key && validate_idempotency_key(env->idempotency_key, e))
         return -1;
     if (!op->write || op->step)

@@ -446,7 +446,7 @@ static void address_step(struct job *job, struct arena *a, struct mq_message *m,
     out.attempt = 1;
     out.epoch = 0;
     out.reply_to = reply_to;
-    out.idempotency_key = out.subject = NULL; /* for the first step only */
+    out.idempotency_key = out.subject = out.tier = NULL; /* for the first step only */
     out.message_id = id;
     envelope_encode(a, &out, process_instance(job->worker->process), m);
     m->exchange = exchange_name(EXCHANGE_RPC);

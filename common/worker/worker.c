@@ -19,6 +19,8 @@ static const struct config_key worker_keys[] = {
 static const struct config_section worker_section = {
     "Worker", worker_keys, sizeof(worker_keys) / sizeof(worker_keys[0]), &settings};
 
+enum { SECTIONS_MAX = 16 }; /* of settings, those of the kind included */
+
 static struct metric_family jobs_in_flight = {"worker_jobs_in_flight", METRIC_GAUGE,
                                               "Messages delivered and not settled", NULL, NULL};
 
@@ -484,9 +486,9 @@ int worker_main(const struct worker_kind *kind, int argc, char **argv)
 {
     static const struct worker_operation health_operation = {"system.health", answer_health};
     struct worker_operation *served;
-    struct config_section sections[8] = {process_broker_section, worker_section,
-                                         process_admin_section, chat_names_section,
-                                         chat_limits_section};
+    struct config_section sections[SECTIONS_MAX] = {process_broker_section, worker_section,
+                                                    process_admin_section, chat_names_section,
+                                                    chat_limits_section};
     char name[64];
     struct program program = {.name = name, .purpose = kind->purpose, .sections = sections};
     struct worker_kind all = *kind;
@@ -495,7 +497,9 @@ int worker_main(const struct worker_kind *kind, int argc, char **argv)
 
     snprintf(name, sizeof(name), "chatfleet-%s", kind->name);
     program.count = 5;
-    for (size_t i = 0; i < kind->settings_count && program.count < 8; i++)
+    if (program.count + kind->settings_count > SECTIONS_MAX)
+        abort(); /* a bug of the worker: its settings would have no values */
+    for (size_t i = 0; i < kind->settings_count; i++)
         sections[program.count++] = kind->settings[i];
     served = mem_alloc((kind->operations_count + 1) * sizeof(*served));
     memcpy(served, kind->operations, kind->operations_count * sizeof(*served));

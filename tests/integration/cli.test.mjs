@@ -185,6 +185,11 @@ describe('command line', () => {
       assert.equal(createHmac('sha256', SECRET).update(signed).digest('base64url'), signature);
     });
 
+    it('names a tier', async () => {
+      const { stdout } = await run('chatfleet', ['token', '--user', 'ann', '--tier', 'premium']);
+      assert.equal(read(stdout)[1].tier, 'premium');
+    });
+
     it('makes one for a new user without options', async () => {
       const subjects = [];
       for (let i = 0; i < 2; i++) subjects.push(read((await run('chatfleet', ['token'])).stdout)[1].sub);

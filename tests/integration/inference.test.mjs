@@ -64,7 +64,7 @@ describe('OpenRouter', () => {
     worker = await start({
       OPENROUTER_API_KEY: KEY, OPENROUTER_BASE_URL: model.url, DEFAULT_MODEL: 'paid/model',
       FALLBACK_MODEL: 'none', BREAKER_OPEN_SECONDS: '0', MODEL_FIRST_TOKEN_TIMEOUT_SECONDS: '2', MODEL_IDLE_TIMEOUT_SECONDS: '2',
-      MAX_ANSWER_BYTES: '20000', OPENAI_API_KEY: 'not this one',
+      MAX_ANSWER_BYTES: '20000', OPENAI_API_KEY: 'not-this-one',
     });
   });
   after(() => worker.stop());

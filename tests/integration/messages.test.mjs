@@ -364,7 +364,7 @@ describe('wrong arguments', () => {
     assertProblem(await person.say(shim, id, 'x', { stream: true, async: true }), 400);
     assert.equal((await person.send(caller, id, 'x', { stream: true, async: true })).status, 400);
   }));
-  for (const name of ['model', 'role', 'sender_type', 'metadata', 'id', 'seq']) {
+  for (const name of ['temperature', 'role', 'sender_type', 'metadata', 'id', 'seq']) {
     refused(`the field ${name}`, { content: 'x', [name]: 'assistant' }, [name]);
   }
 

@@ -13,6 +13,8 @@ import { uuid7 } from './lib/uuid.mjs';
 const FOLDER = fileURLToPath(new URL('../../schema', import.meta.url));
 const FILES = fs.readdirSync(FOLDER).filter((name) => /^\d{3}_.*\.sql$/.test(name) && !name.startsWith('000'));
 const TABLES = ['conversations', 'messages', 'turns', 'usage_tracking', 'idempotency_keys', 'identities'];
+// Of tenants, not of persons.
+const TENANT_TABLES = ['tenants', 'tenant_spending'];
 
 const oneLine = (text, pattern) => {
   assert.match(text, pattern);
@@ -355,7 +357,30 @@ describe('the tables, as a worker', () => {
     assert.deepEqual(open, []);
     assert.deepEqual((await database.rows(`SELECT polrelid::regclass::text AS name FROM pg_policy
                                            ORDER BY 1`)).map((row) => row.name).sort(),
-                     TABLES.map((table) => `chat.${table}`).sort());
+                     [...TABLES, ...TENANT_TABLES].map((table) => `chat.${table}`).sort());
+  });
+
+  it('settings of tenants are changed by the system alone, and seen by the tenant', async () => {
+    await under(worker, { scope: 'system' }, async (client) => {
+      for (const tenant of ['acme', 'other']) {
+        await client.query('INSERT INTO chat.tenants (tenant_id, day_budget) VALUES ($1, 1)', [tenant]);
+        await client.query(`INSERT INTO chat.tenant_spending (tenant_id, since, day, day_cost, day_tokens, month, month_cost,
+          month_tokens) VALUES ($1, now(), now(), 0, 0, now(), 0, 0)`, [tenant]);
+      }
+    });
+    for (const table of TENANT_TABLES) {
+      for (const settings of [{}, { scope: 'user', user: ann.user }, { scope: 'tenant' }]) assert.equal(await count(table, settings), 0);
+      for (const settings of [as(ann), { scope: 'tenant', tenant: 'acme' }]) assert.equal(await count(table, settings), 1);
+      assert.equal(await count(table, { scope: 'system' }), 2);
+    }
+    for (const settings of [as(ann), { scope: 'tenant', tenant: 'acme' }]) {
+      await denied(under(worker, settings, (client) => client.query('UPDATE chat.tenants SET day_budget = 2')), '42501');
+      const { rowCount } = await under(worker, settings, (client) => client.query('UPDATE chat.tenant_spending SET day_cost = 1'));
+      assert.equal(rowCount, 1, 'its own');
+    }
+    for (const table of TENANT_TABLES) {
+      await denied(under(worker, { scope: 'system' }, (client) => client.query(`DELETE FROM chat.${table}`)), '42501');
+    }
   });
 
   it('policies leave indexes in use, and ask no other table', async () => {

@@ -20,6 +20,7 @@ static const struct envelope full = {.type = "system.echo",
                                      .tenant_id = "acme",
                                      .roles = "admin,user",
                                      .scope = "read write",
+                                     .tier = "premium",
                                      .traceparent = "00-0af7-b7ad-01",
                                      .slip = "a.b c.d",
                                      .idempotency_key = "order 66",
@@ -56,6 +57,7 @@ static void round_trip(void)
     CU_ASSERT_STRING_EQUAL(e.tenant_id, full.tenant_id);
     CU_ASSERT_STRING_EQUAL(e.roles, full.roles);
     CU_ASSERT_STRING_EQUAL(e.scope, full.scope);
+    CU_ASSERT_STRING_EQUAL(e.tier, full.tier);
     CU_ASSERT_STRING_EQUAL(e.traceparent, full.traceparent);
     CU_ASSERT_STRING_EQUAL(e.slip, full.slip);
     CU_ASSERT_STRING_EQUAL(e.idempotency_key, full.idempotency_key);

@@ -37,11 +37,25 @@ static void others_are_derived(void)
     CU_ASSERT_EQUAL(uuid_version(id("acme", "2ed6657d-e927-768b-95e1-2665a8aea6a2 ")), 5);
 }
 
+static void roles_are_whole_words(void)
+{
+    CU_ASSERT_TRUE(identity_has_role("admin", "admin"));
+    CU_ASSERT_TRUE(identity_has_role("user,admin", "admin"));
+    CU_ASSERT_TRUE(identity_has_role("admin,user", "admin"));
+    CU_ASSERT_TRUE(identity_has_role(",,admin,", "admin"));
+    CU_ASSERT_FALSE(identity_has_role("administrator", "admin"));
+    CU_ASSERT_FALSE(identity_has_role("no admin", "admin"));
+    CU_ASSERT_FALSE(identity_has_role("adm,in", "admin"));
+    CU_ASSERT_FALSE(identity_has_role("", "admin"));
+    CU_ASSERT_FALSE(identity_has_role(NULL, "admin"));
+}
+
 int main(void)
 {
     CU_TestInfo tests[] = {
         {"a UUID is itself in lower case", a_uuid_is_itself_in_lower_case},
         {"others are derived", others_are_derived},
+        {"roles are whole words", roles_are_whole_words},
         CU_TEST_INFO_NULL,
     };
     int failed;

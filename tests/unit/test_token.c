@@ -108,8 +108,9 @@ static void a_good_token(void)
         "cnVlfQ.dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
     const struct token_rules any = rules();
     struct token_claims c;
-    const char *token = with("\"tenant_id\":\"acme\",\"roles\":[\"admin\"],\"scope\":\"a b\","
-                             "\"exp\":1750000100,\"nbf\":1749999900,\"iat\":1749999900");
+    const char *token =
+        with("\"tenant_id\":\"acme\",\"roles\":[\"admin\"],\"scope\":\"a b\","
+             "\"tier\":\"premium\",\"exp\":1750000100,\"nbf\":1749999900,\"iat\":1749999900");
 
     memset(&c, 0x5a, sizeof(c));
     CU_ASSERT_STRING_EQUAL(verify_by(&any, token, &c), "");
@@ -117,6 +118,7 @@ static void a_good_token(void)
     CU_ASSERT_STRING_EQUAL(c.tenant, "acme");
     CU_ASSERT_STRING_EQUAL(c.roles, "admin");
     CU_ASSERT_STRING_EQUAL(c.scope, "a b");
+    CU_ASSERT_STRING_EQUAL(c.tier, "premium");
     CU_ASSERT_EQUAL(c.expires, 1750000100);
 
     CU_ASSERT_STRING_EQUAL(verify_by(&any, with(""), &c), "");
@@ -124,6 +126,7 @@ static void a_good_token(void)
     CU_ASSERT_PTR_NULL(c.tenant);
     CU_ASSERT_STRING_EQUAL(c.roles, "");
     CU_ASSERT_STRING_EQUAL(c.scope, "");
+    CU_ASSERT_PTR_NULL(c.tier);
     CU_ASSERT_EQUAL(c.expires, INT64_MAX);
 
     TAKEN(token_of("{\"alg\":\"HS256\"}", "{\"sub\":\"alice\"}")); /* typ may be left out */
@@ -443,8 +446,9 @@ static void issued_and_verified(void)
     static char iss[] = "us", aud[] = "chat";
     struct token_rules r = {.secret = secret, .issuer = iss, .audience = aud, .need_expiry = true};
     struct token_rules other = r;
-    const struct token_claims in = {"alice", "acme", "admin,user", "read write", NOW + 60};
-    const struct token_claims least = {"bob", NULL, "", "", INT64_MAX};
+    const struct token_claims in = {"alice",      "acme",    "admin,user",
+                                    "read write", "premium", NOW + 60};
+    const struct token_claims least = {"bob", NULL, "", "", NULL, INT64_MAX};
     struct token_claims out;
     struct err e;
     char *token = token_issue(&r, &in, NOW, &e);
@@ -478,7 +482,7 @@ static void issued_and_verified(void)
 /* What cannot be said in JSON makes no token. */
 static void not_issued(void)
 {
-    const struct token_claims in = {"\xff", NULL, "", "", INT64_MAX};
+    const struct token_claims in = {"\xff", NULL, "", "", NULL, INT64_MAX};
     const struct token_rules r = rules();
     struct err e = {0};
 

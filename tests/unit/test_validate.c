@@ -167,6 +167,7 @@ static const struct arg every_type[] = {
     {.name = "integer", .type = ARG_INTEGER, .min = -5, .max = 10},
     {.name = "setting", .type = ARG_INTEGER, .min = 1, .max_setting = &setting},
     {.name = "huge", .type = ARG_INTEGER, .min = LONG_MIN, .max = LONG_MAX},
+    {.name = "number", .type = ARG_NUMBER, .min = -5, .max = 10},
     {.name = "boolean", .type = ARG_BOOLEAN},
     {.name = "object", .type = ARG_OBJECT},
     {.name = "array", .type = ARG_ARRAY, .min = 1, .max = 3},
@@ -257,6 +258,18 @@ static void a_configured_maximum(void)
     setting = 5;
     GOOD("{\"configured\":\"abcde\",\"setting\":5}");
     BAD("{\"configured\":\"abcdef\"}", "configured: must have at most 5 characters, has 6");
+}
+
+static void numbers(void)
+{
+    GOOD("{\"number\":-5}");
+    GOOD("{\"number\":10.0}");
+    GOOD("{\"number\":0.000001}");
+    GOOD("{\"number\":null}");
+    BAD("{\"number\":10.000001}", "number: must be from -5 to 10");
+    BAD("{\"number\":-5.1}", "number: must be from -5 to 10");
+    BAD("{\"number\":\"1\"}", "number: must be a number");
+    BAD("{\"number\":true}", "number: must be a number");
 }
 
 static void integers(void)
@@ -413,6 +426,20 @@ static const char *from_text(enum arg_type type, const char *text)
     return out;
 }
 
+static void numbers_from_text(void)
+{
+    static const char *const none[] = {"", " 1", "1 ", "0x1p3", "nan", "inf", "1e999", "1,5", "a"};
+    char quoted[64];
+    size_t i;
+
+    CU_ASSERT_STRING_EQUAL(from_text(ARG_NUMBER, "0.5"), "0.5");
+    CU_ASSERT_STRING_EQUAL(from_text(ARG_NUMBER, "-2"), "-2.0");
+    for (i = 0; i < COUNT(none); i++) {
+        snprintf(quoted, sizeof(quoted), "\"%s\"", none[i]);
+        CU_ASSERT_STRING_EQUAL(from_text(ARG_NUMBER, none[i]), quoted);
+    }
+}
+
 static void integers_from_text(void)
 {
     static const char *const none[] = {"",
@@ -492,6 +519,7 @@ int main(void)
         {"strings count characters", strings_count_characters},
         {"a configured maximum", a_configured_maximum},
         {"integers", integers},
+        {"numbers", numbers},
         {"booleans, objects, arrays", booleans_objects_arrays},
         {"UUIDs", uuids},
         {"choices", choices},
@@ -499,6 +527,7 @@ int main(void)
         {"unknown fields", unknown_fields},
         {"at most twenty errors", at_most_twenty_errors},
         {"from text: integers", integers_from_text},
+        {"from text: numbers", numbers_from_text},
         {"from text: the others", others_from_text},
         {"from text: broken UTF-8", broken_text_is_refused},
         CU_TEST_INFO_NULL,

@@ -363,7 +363,7 @@ env_line() {
 
 help_token() {
     cat <<'TEXT'
-Usage: ./fleet token [--user U] [--tenant T] [--role R] [--expires SECONDS]
+Usage: ./fleet token [--user U] [--tenant T] [--role R] [--tier T] [--expires SECONDS]
 
 Prints a bearer token, signed with the fleet's secret.
 TEXT

@@ -227,7 +227,7 @@ static void pause_for(struct generation *g, int64_t ms)
 static int64_t worth_waiting_ms(const struct generation *g)
 {
     const struct envelope *env = job_envelope(g->job);
-    int64_t wait_ms = models_wait_ms() + 1;
+    int64_t wait_ms = models_wait_ms(&g->chain) + 1;
     int64_t waited_ms = (clock_monotonic_us() - g->begun_us) / 1000;
     bool in_time =
         !env->reply_to || env->deadline_ms == 0 || clock_wall_ms() + wait_ms < env->deadline_ms;
@@ -240,8 +240,8 @@ static int64_t worth_waiting_ms(const struct generation *g)
 static void ask_next(void *arg)
 {
     struct generation *g = arg;
-    struct choice c =
-        models_choose(g->model, g->without, inference_settings.free_wait_ms - g->quota_waited_ms);
+    struct choice c = models_choose(&g->chain, g->model, g->without,
+                                    inference_settings.free_wait_ms - g->quota_waited_ms);
     int64_t wait_ms;
 
     if (c.model && c.wait_ms == 0) {
@@ -256,7 +256,7 @@ static void ask_next(void *arg)
         if (!g->model) {
             log_event(LOG_WARN, "no model takes requests",
                       LOG_STR("correlation_id", job_envelope(g->job)->correlation_id),
-                      LOG_NUM("ms", (long)models_wait_ms()));
+                      LOG_NUM("ms", (long)models_wait_ms(&g->chain)));
             err_set(&g->why, ERR_RETRY, 503, "no model takes requests for now");
         }
         give_up(g);
@@ -520,18 +520,23 @@ static int check_messages(const json_t *messages, struct err *e)
 static int read_prompt(struct generation *g, struct err *e)
 {
     const struct envelope *env = job_envelope(g->job);
+    json_t *selection = NULL;
     json_error_t wrong;
+    struct wish wish;
     int stream = 0;
 
-    if (json_unpack_ex(job_body(g->job), &wrong, 0, "{s?b, s:{s:o, s?I, s?I, s?s, s?o}}", "stream",
-                       &stream, "prompt", "messages", &g->messages, "tokens_estimated",
-                       &g->tokens_estimated, "history_dropped", &g->history_dropped, "context_type",
-                       &g->context_type, "personal", &g->personal))
+    if (json_unpack_ex(job_body(g->job), &wrong, 0, "{s?b, s?o, s:{s:o, s?I, s?I, s?s, s?o}}",
+                       "stream", &stream, "selection", &selection, "prompt", "messages",
+                       &g->messages, "tokens_estimated", &g->tokens_estimated, "history_dropped",
+                       &g->history_dropped, "context_type", &g->context_type, "personal",
+                       &g->personal))
         return err_set(e, ERR_FATAL, 500, "the prompt cannot be used: %s", wrong.text);
     g->caller_streams = stream && env->reply_to;
     g->stream = g->caller_streams || !env->reply_to; /* nobody waits for it whole */
     g->user_id = env->user_id;
-    return check_messages(g->messages, e);
+    if (check_messages(g->messages, e) || chain_wish(&wish, selection, g->context_type, e))
+        return -1;
+    return chain_make(&g->chain, &wish, e);
 }
 
 void generation_handle(struct job *job)

@@ -7,13 +7,16 @@
 #include "common/base/clock.h"
 #include "common/base/log.h"
 #include "common/base/metrics.h"
+#include "common/base/mem.h"
+#include "common/base/text.h"
 #include "common/base/uuid.h"
+#include "workers/inference/chain.h"
 #include "workers/inference/prices.h"
 #include "workers/inference/provider.h"
 #include "workers/inference/quota.h"
 #include "workers/inference/settings.h"
 
-enum { MODELS_MAX = 8, MINUTE_MS = 60000, DAY_MS = 86400000 };
+enum { MODELS_MAX = 64, MINUTE_MS = 60000, DAY_MS = 86400000 };
 
 static struct {
     struct worker *worker;
@@ -76,18 +79,40 @@ static void show(const struct model *m)
     metric_set(metric_get(&breaker_state, labels), m->breaker.state);
 }
 
-static void add(const struct provider *provider, const char *name, bool free)
+static bool is_free(const char *name)
+{
+    return strstr(name, ":free") != NULL;
+}
+
+/* The one that is there already, or a new one; NULL when the table is full. */
+static struct model *add(const struct provider *provider, const char *name, bool free)
 {
     struct model *m = &state.all[state.count];
     size_t i;
 
     for (i = 0; i < state.count; i++)
         if (state.all[i].provider == provider && strcmp(state.all[i].name, name) == 0)
-            return; /* asking it twice would help nobody */
+            return &state.all[i]; /* asking it twice would help nobody */
+    if (state.count == MODELS_MAX)
+        return NULL;
     state.count++;
     *m = (struct model){.provider = provider, .name = name, .free = free};
     set_label(m);
     show(m);
+    return m;
+}
+
+static struct model *add_configured(const struct provider *provider, const char *name, bool free)
+{
+    struct model *m = add(provider, name, free);
+
+    m->is_configured = true; /* there is room for what the settings can name */
+    return m;
+}
+
+static void add_to_chain(const struct provider *provider, const char *name, bool free)
+{
+    add_configured(provider, name, free)->in_chain = true;
 }
 
 static void add_openrouter(const struct inference_settings *s)
@@ -96,34 +121,91 @@ static void add_openrouter(const struct inference_settings *s)
     size_t i;
 
     for (i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
-        bool free = strstr(names[i], ":free") != NULL;
+        bool free = is_free(names[i]);
         bool wanted = i == 0 || (strcmp(names[i], "none") != 0 && (free || !s->free_only));
 
         if (wanted) /* the default one is, free or not */
-            add(&provider_openrouter, names[i], free);
+            add_to_chain(&provider_openrouter, names[i], free);
         else if (i == 1 && strcmp(names[i], "none") != 0)
             log_event(LOG_WARN, "FALLBACK_MODEL left out", LOG_STR("model", names[i]),
                       LOG_STR("detail", "it costs, and USE_FREE_MODELS_ONLY is on"));
     }
 }
 
-static void add_openai(const char *name)
+/* Whose models those are that nobody's settings place elsewhere; NULL: nobody's. */
+static const struct provider *external(void)
 {
-    add(&provider_openai, name, strstr(name, ":free") != NULL);
+    const struct inference_settings *s = &inference_settings;
+
+    if (*s->openrouter_key)
+        return &provider_openrouter;
+    return *s->openai_url || *s->openai_key ? &provider_openai : NULL;
 }
 
+static void add_for_complex(const struct inference_settings *s)
+{
+    char *list = mem_strdup(s->paid_models), *rest = list, *name;
+    struct model *m;
+
+    while (external() && (name = text_next_item(&rest))) {
+        m = models_named(name);
+        if (!m) {
+            log_event(LOG_WARN, "PAID_MODELS has too many", LOG_STR("model", name));
+            continue;
+        }
+        m->is_configured = m->is_for_complex = true;
+        if (s->free_only && !m->free)
+            log_event(LOG_WARN, "PAID_MODELS left out", LOG_STR("model", name),
+                      LOG_STR("detail", "it costs, and USE_FREE_MODELS_ONLY is on"));
+    }
+    free(list);
+}
+
+/* Beside OpenRouter the OpenAI-compatible server is there for tenants that want it. */
 static void choose(const struct inference_settings *s)
 {
+    const char *of_openai = *s->openai_model ? s->openai_model : s->default_model;
     bool openai = *s->openai_url || *s->openai_key;
 
     if (*s->llamacpp_url)
-        add(&provider_llamacpp, s->llamacpp_model, !prices_know(s->llamacpp_model));
-    if (*s->openrouter_key)
+        add_to_chain(&provider_llamacpp, s->llamacpp_model, !prices_know(s->llamacpp_model));
+    if (*s->openrouter_key) {
         add_openrouter(s);
-    else if (openai)
-        add_openai(*s->openai_model ? s->openai_model : s->default_model);
+        add(&provider_openrouter, s->default_model, false)->is_default = true;
+    }
+    if (openai) {
+        struct model *m = add_configured(&provider_openai, of_openai, is_free(of_openai));
+
+        m->is_default = true;
+        m->in_chain = !*s->openrouter_key;
+    }
     if (state.count == 0)
-        add(&provider_offline, "offline", true);
+        add_to_chain(&provider_offline, "offline", true);
+    add_for_complex(s);
+}
+
+struct model *models_at(size_t i)
+{
+    return i < state.count ? &state.all[i] : NULL;
+}
+
+struct model *models_named(const char *name)
+{
+    const struct provider *provider = external();
+    struct model *m;
+    size_t i;
+
+    for (i = 0; i < state.count; i++)
+        if (strcmp(state.all[i].name, name) == 0)
+            return &state.all[i];
+    if (!provider)
+        return NULL;
+    m = add(provider, name, is_free(name));
+    if (m)
+        m->name = m->own_name = mem_strdup(name);
+    else
+        log_event(LOG_WARN, "too many models were named", LOG_STR("model", name));
+    return m;
 }
 
 static void say(void)
@@ -138,14 +220,18 @@ static void say(void)
         return;
     }
     for (i = 0; i < state.count; i++, m++)
-        log_event(LOG_INFO, "model chosen", LOG_NUM("place", (long)i + 1),
-                  LOG_STR("provider", m->provider->name), LOG_STR("model", m->name));
+        log_event(LOG_INFO, m->in_chain ? "model chosen" : "model at hand",
+                  LOG_NUM("place", (long)i + 1), LOG_STR("provider", m->provider->name),
+                  LOG_STR("model", m->name));
 }
 
-/* The providers stand together in the list. */
 static bool is_first_of_provider(size_t i)
 {
-    return i == 0 || state.all[i].provider != state.all[i - 1].provider;
+    size_t j;
+
+    for (j = 0; j < i && state.all[j].provider != state.all[i].provider; j++)
+        ;
+    return j == i;
 }
 
 int models_start(struct worker *w, struct err *e)
@@ -173,9 +259,11 @@ void models_stop(void)
 {
     size_t i;
 
-    for (i = 0; i < state.count; i++)
+    for (i = 0; i < state.count; i++) {
         if (is_first_of_provider(i))
             state.all[i].provider->stop();
+        free(state.all[i].own_name);
+    }
     state.count = 0;
 }
 
@@ -209,14 +297,13 @@ static void take_quota(const struct model *m)
     quota_take(&state.day, now_ms());
 }
 
-struct choice models_choose(const struct model *behind, const struct provider *without,
-                            int64_t wait_max_ms)
+struct choice models_choose(const struct chain *chain, const struct model *behind,
+                            const struct provider *without, int64_t wait_max_ms)
 {
     struct choice c = {.model = NULL};
-    size_t i = behind ? (size_t)(behind - state.all) + 1 : 0;
+    struct model *m;
 
-    for (; i < state.count; i++) {
-        struct model *m = &state.all[i];
+    for (m = chain_next(chain, behind); m; m = chain_next(chain, m)) {
         int64_t wait = quota_left_ms(m);
 
         if (m->provider == without)
@@ -243,13 +330,13 @@ void models_no_free_ones(const struct model *m, int64_t for_ms)
     log_event(LOG_WARN, "free models left alone", LOG_NUM("ms", (long)quota_left_ms(m)));
 }
 
-int64_t models_wait_ms(void)
+int64_t models_wait_ms(const struct chain *chain)
 {
     int64_t least = INT64_MAX;
     size_t i;
 
-    for (i = 0; i < state.count; i++) {
-        const struct model *m = &state.all[i];
+    for (i = 0; i < chain->count; i++) {
+        const struct model *m = chain->models[i];
         int64_t breaker = breaker_wait_ms(&m->breaker, now_ms()), quota = quota_left_ms(m);
         int64_t wait = breaker > quota ? breaker : quota;
 
@@ -312,7 +399,8 @@ void models_health(json_t *dependencies)
         const struct model *m = &state.all[i];
         const char *status = m->outcome ? m->outcome : "unknown";
 
-        if (is_first_of_provider(i)) {
+        provider = json_object_get(dependencies, m->provider->name);
+        if (!provider) {
             provider = json_pack("{s:s, s:s, s:[]}", "status", status, "model", m->name, "models");
             json_object_set_new(dependencies, m->provider->name, provider);
         }

@@ -20,6 +20,7 @@
 #include "common/base/mem.h"
 #include "common/base/uuid.h"
 #include "common/io/loop.h"
+#include "workers/inference/chain.h"
 
 struct following;
 struct http_call;
@@ -53,6 +54,7 @@ struct generation {
     bool stream;         /* the pieces are wanted as they come, or may be */
     bool caller_streams; /* by the caller */
 
+    struct chain chain;             /* whom to ask, one after the other */
     struct model *model;            /* that is asked, or was last; NULL before the first */
     const struct provider *without; /* has shown that it does not take us; or NULL */
     struct err why;                 /* the last one's failure */

@@ -15,7 +15,8 @@ static const struct config_key keys[] = {
     {"OPENROUTER_TITLE", CONFIG_STRING, SETTING(openrouter_title), "ATMA - AI Talent Mapping", 0,
      256, NULL, NULL, false, "The header X-Title, the application's name at OpenRouter."},
     {"OPENAI_API_KEY", CONFIG_STRING, SETTING(openai_key), "", 0, 512, NULL, NULL, true,
-     "The key to an OpenAI-compatible server, which answers when there is none to OpenRouter."},
+     "The key to an OpenAI-compatible server, which answers when there is none to OpenRouter, and "
+     "tenants that want it."},
     {"OPENAI_BASE_URL", CONFIG_STRING, SETTING(openai_url), "", 0, 1024, NULL, NULL, false,
      "An OpenAI-compatible server, as in http://127.0.0.1:8080/v1. Empty: OpenAI's own, with a "
      "key."},
@@ -30,6 +31,15 @@ static const struct config_key keys[] = {
      256, NULL, NULL, false, "The one to ask there when both fail; none: no other."},
     {"USE_FREE_MODELS_ONLY", CONFIG_BOOL, SETTING(free_only), "true", 0, 0, NULL, NULL, false,
      "Ask no fallback that costs: none but those whose name has :free in it."},
+    {"PAID_MODELS", CONFIG_STRING, SETTING(paid_models), "", 0, 4096, NULL, NULL, false,
+     "Models to ask first for what is complex, of users who pay, with commas between."},
+    {"COMPLEX_CONTEXT_TYPES", CONFIG_STRING, SETTING(complex_context_types), "", 0, 1024, NULL,
+     NULL, false,
+     "Kinds of conversations whose questions are complex, like those with the task "
+     "complex_analysis; with commas between."},
+    {"PAID_TIERS_ONLY", CONFIG_BOOL, SETTING(paid_tiers_only), "false", 0, 0, NULL, NULL, false,
+     "Ask no model that costs, not even DEFAULT_MODEL, for users of other tiers than PAID_TIERS "
+     "(persistence)."},
     {"FREE_MODEL_RATE_LIMIT_PER_MINUTE", CONFIG_INT, SETTING(free_per_minute), "20", 0, 1000, NULL,
      NULL, false,
      "Requests to OpenRouter's free models in a minute, of all processes; 0: any number."},

@@ -10,7 +10,8 @@ struct inference_settings {
     char *openrouter_key, *openrouter_url, *openrouter_referer, *openrouter_title;
     char *openai_key, *openai_url, *openai_model;
     char *default_model, *fallback_model, *emergency_model;
-    bool free_only;
+    bool free_only, paid_tiers_only;
+    char *paid_models, *complex_context_types; /* with commas between */
     long free_per_minute, free_per_day, free_wait_ms;
     char *llamacpp_url, *llamacpp_key, *llamacpp_model;
     long breaker_open_s, breaker_open_max_s, breaker_percent, breaker_least, breaker_slow_s;

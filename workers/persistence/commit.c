@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "common/chat/body.h"
+#include "workers/persistence/budget.h"
 #include "workers/persistence/database.h"
 #include "workers/persistence/handlers.h"
 #include "workers/persistence/outcome.h"
@@ -217,6 +218,7 @@ static void answer_as_it_is(struct job *job, struct ending *x)
     requests_add(job, t, &x->of, &x->request, x->how ? x->how : "completed", request_epoch(job));
     requests_drop_found(t, &x->of);
     outcome_add(&x->outcome, t, x->turn_id);
+    budget_settle(t, job, x->turn_id);
     transaction_run(t, already_ended, x);
 }
 
@@ -295,6 +297,7 @@ static void commit(struct job *job, struct ending *x, const char *sql)
     if (strcmp(x->kind, "regenerate") == 0)
         transaction_add(t, sql_choose, 2,
                         (const char *const[]){x->conversation_id, x->question_id});
+    budget_settle(t, job, x->turn_id);
     transaction_run(t, committed, x);
 }
 
@@ -337,6 +340,7 @@ static void fail_turn(struct job *job, struct ending *x, struct transaction *t)
                     (const char *const[]){x->turn_id, body_text(job_arena(job), x->problem, &n)});
     requests_drop_found(t, &x->of);
     outcome_add(&x->outcome, t, x->turn_id);
+    budget_settle(t, job, x->turn_id);
     transaction_run(t, failed, x);
 }
 

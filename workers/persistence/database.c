@@ -8,13 +8,15 @@
 #include "common/base/fault.h"
 #include "common/base/log.h"
 
-enum { SCHEMA_VERSION_NEEDED = 11, CHECK_AGAIN_MS = 1000 };
+enum { SCHEMA_VERSION_NEEDED = 12, CHECK_AGAIN_MS = 1000 };
 
 struct transaction {
     struct job *job;
     struct pg_segment *segment;
     const char *refused_state, *refusal; /* a SQLSTATE, and what it says to the caller */
     int refusal_status;
+    const char *caught_state;
+    transaction_caught *caught;
     transaction_done *done;
     void *state;
 };
@@ -55,6 +57,8 @@ const struct config_section database_section = {"Database", keys, sizeof(keys) /
 static struct worker *worker;
 static struct pg *pool;
 static bool checked; /* the role and the schema */
+static bool serving; /* what else there is to be known is known */
+static void (*ready)(void);
 static struct timer *check_again;
 
 /* ---- transactions ---- */
@@ -75,16 +79,20 @@ static const char sql_identity[] =
     "set_config('app.current_tenant_id', $2, true), set_config('app.scope', $3, true), "
     "set_config('enable_bitmapscan', 'off', true)";
 
-struct transaction *transaction_new(struct job *job, const char *affinity)
+struct transaction *transaction_new_as(struct job *job, const char *affinity, const char *scope)
 {
     struct transaction *t = arena_alloc(job_arena(job), sizeof(*t));
     const struct envelope *env = job_envelope(job);
 
     t->job = job;
     t->segment = pg_segment_new(pool, hash(affinity));
-    pg_add(t->segment, sql_identity, 3,
-           (const char *const[]){env->user_id, env->tenant_id, "user"});
+    pg_add(t->segment, sql_identity, 3, (const char *const[]){env->user_id, env->tenant_id, scope});
     return t;
+}
+
+struct transaction *transaction_new(struct job *job, const char *affinity)
+{
+    return transaction_new_as(job, affinity, "user");
 }
 
 struct pg_segment *database_system_segment(void)
@@ -105,6 +113,17 @@ void transaction_refuse(struct transaction *t, const char *sqlstate, int status,
     t->refused_state = sqlstate;
     t->refusal = text;
     t->refusal_status = status;
+}
+
+void transaction_catch(struct transaction *t, const char *sqlstate, transaction_caught *caught)
+{
+    t->caught_state = sqlstate;
+    t->caught = caught;
+}
+
+void transaction_alone(struct transaction *t)
+{
+    pg_alone(t->segment);
 }
 
 /* The database's own words name tables and constraints: they are for the log, not for callers. */
@@ -129,6 +148,10 @@ static void finished(void *arg, const struct pg_segment *s, const struct err *e)
     if (!e) {
         FAULT("database.committed");
         t->done(t->job, s, t->state);
+        return;
+    }
+    if (t->caught_state && strcmp(t->caught_state, pg_sqlstate(s)) == 0) {
+        t->caught(t->job, pg_detail(s));
         return;
     }
     why = *e;
@@ -175,7 +198,7 @@ static void check_answered(void *arg, const struct pg_segment *s, const struct e
     else
         checked = true;
     if (checked)
-        worker_can_serve(worker, pg_is_up(pool));
+        ready();
     else
         worker_fail(worker, &why);
 }
@@ -196,7 +219,7 @@ static void up(void *arg)
     static bool asked;
 
     (void)arg;
-    if (checked)
+    if (serving)
         worker_can_serve(worker, true);
     else if (!asked) /* the answer comes, however often the database goes */
         check(NULL);
@@ -240,7 +263,7 @@ static char *connection_string(void)
     return b.data;
 }
 
-int database_start(struct worker *w, struct err *e)
+int database_start(struct worker *w, void (*then)(void), struct err *e)
 {
     static const struct pg_events events = {up, down};
     char *url = connection_string();
@@ -253,6 +276,7 @@ int database_start(struct worker *w, struct err *e)
                                .backoff_max_ms = 5000};
 
     worker = w;
+    ready = then;
     check_again = timer_new(worker_loop(w), check, NULL);
     pool = pg_open(worker_loop(w), &config, &events, NULL, e);
     free(url);
@@ -267,9 +291,15 @@ void database_stop(void)
     check_again = NULL;
 }
 
+void database_serve(void)
+{
+    serving = true;
+    worker_can_serve(worker, pg_is_up(pool));
+}
+
 bool database_is_up(void)
 {
-    return checked && pg_is_up(pool);
+    return serving && pg_is_up(pool);
 }
 
 bool database_healthy(json_t *dependencies)

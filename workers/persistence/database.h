@@ -11,9 +11,11 @@
 
 extern const struct config_section database_section;
 
-/* For struct worker_kind. The worker serves while the database is there, and is ended when it would
- * see through the policies, or when the schema is not there. */
-int database_start(struct worker *w, struct err *e);
+/* For struct worker_kind. The worker is ended when it would see through the policies, or when the
+ * schema is not there. Else ready is called, once; the worker serves from database_serve() on, while
+ * the database is there. */
+int database_start(struct worker *w, void (*ready)(void), struct err *e);
+void database_serve(void);
 void database_stop(void);
 bool database_healthy(json_t *dependencies);
 bool database_is_up(void);
@@ -25,6 +27,8 @@ typedef void transaction_done(struct job *job, const struct pg_segment *result, 
 
 /* affinity: transactions with the same text (a conversation's id) never wait for each other. */
 struct transaction *transaction_new(struct job *job, const char *affinity);
+/* The same with another scope than the user's: "tenant" or "system". */
+struct transaction *transaction_new_as(struct job *job, const char *affinity, const char *scope);
 
 /* Add a statement with n parameters; returns its number for the results. */
 int transaction_add(struct transaction *t, const char *sql, int n, const char *const params[]);
@@ -32,6 +36,14 @@ int transaction_add(struct transaction *t, const char *sql, int n, const char *c
 /* An error with this SQLSTATE is the caller's: a reject with this status and text. One a
  * transaction. */
 void transaction_refuse(struct transaction *t, const char *sqlstate, int status, const char *text);
+
+/* An error with this SQLSTATE is for caught to answer, who gets the error's detail. One a
+ * transaction. */
+typedef void transaction_caught(struct job *job, const char *detail);
+void transaction_catch(struct transaction *t, const char *sqlstate, transaction_caught *caught);
+
+/* It shares no transaction with others: what it locks is free again as soon as it is done. */
+void transaction_alone(struct transaction *t);
 
 /* Of no message: for what the worker does by itself, and sees all tenants. */
 struct pg_segment *database_system_segment(void);

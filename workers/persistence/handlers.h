@@ -34,10 +34,17 @@ void conversation_usage(struct job *job);
 /* requests.c */
 void usage_record(struct job *job);
 
+/* tenants.c */
+void tenant_get(struct job *job);
+void tenant_set(struct job *job);
+void tenant_list(struct job *job);
+
 /* Settings of all of them. */
 struct persistence_settings {
     bool auto_provision;
     long history_messages;
+    char *allowed_models, *paid_tiers; /* with commas between */
+    char *local_model;
 };
 extern struct persistence_settings persistence_settings;
 extern const struct config_section persistence_section;

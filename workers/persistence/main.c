@@ -3,6 +3,7 @@
 #include "workers/persistence/database.h"
 #include "workers/persistence/handlers.h"
 #include "workers/persistence/sweep.h"
+#include "workers/persistence/tenant_cache.h"
 
 static const struct worker_operation operations[] = {
     {"conversation.create", conversation_create},
@@ -20,23 +21,29 @@ static const struct worker_operation operations[] = {
     {"usage.summary", usage_summary},
     {"conversation.usage", conversation_usage},
     {"usage.record", usage_record},
+    {"tenant.get", tenant_get},
+    {"tenant.set", tenant_set},
+    {"tenant.list", tenant_list},
 };
 
 static int start(struct worker *w, struct err *e)
 {
     sweep_start(w);
-    return database_start(w, e);
+    tenant_cache_start(w, database_serve);
+    return database_start(w, tenant_cache_load, e);
 }
 
 static void stop(void)
 {
     database_stop();
+    tenant_cache_stop();
     sweep_stop();
 }
 
 int main(int argc, char **argv)
 {
-    const struct config_section sections[] = {database_section, persistence_section, sweep_section};
+    const struct config_section sections[] = {database_section, persistence_section, tenant_section,
+                                              sweep_section};
     const struct worker_kind kind = {
         .name = "persistence",
         .purpose = "keeps conversations, messages, turns and their cost in PostgreSQL",

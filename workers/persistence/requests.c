@@ -4,6 +4,7 @@
 
 #include "common/base/uuid.h"
 #include "common/chat/body.h"
+#include "workers/persistence/budget.h"
 #include "workers/persistence/handlers.h"
 
 enum { REQUESTS_MAX = 16, EPOCHS_MAX = 64 /* of one message */ };
@@ -361,5 +362,6 @@ void usage_record(struct job *job)
     if (json_array_size(x->lost) > 0)
         lose(job, x, t);
     requests_drop_found(t, &x->of);
+    budget_settle(t, job, x->of.turn);
     transaction_run(t, recorded, x);
 }

@@ -9,6 +9,14 @@ static const struct config_key keys[] = {
     {"HISTORY_MESSAGES", CONFIG_INT, offsetof(struct persistence_settings, history_messages), "30",
      0, 1000, NULL, NULL, false,
      "Messages before the question that are read for the prompt, at most."},
+    {"ALLOWED_MODELS", CONFIG_STRING, offsetof(struct persistence_settings, allowed_models), "", 0,
+     4096, NULL, NULL, false, "Models that a request may name, with commas between."},
+    {"PAID_TIERS", CONFIG_STRING, offsetof(struct persistence_settings, paid_tiers),
+     "premium,enterprise", 0, 1024, NULL, NULL, false,
+     "Tiers of users who may choose models that cost: by name, or by a complex task."},
+    {"LLAMACPP_MODEL", CONFIG_STRING, offsetof(struct persistence_settings, local_model), "local",
+     1, 256, NULL, NULL, false,
+     "The local model's name; it and those that have :free in theirs are for all tiers."},
 };
 const struct config_section persistence_section = {
     "Conversations", keys, sizeof(keys) / sizeof(keys[0]), &persistence_settings};

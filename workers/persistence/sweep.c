@@ -7,6 +7,7 @@
 #include "common/base/metrics.h"
 #include "common/chat/problem.h"
 #include "common/io/loop.h"
+#include "workers/persistence/budget.h"
 #include "workers/persistence/database.h"
 
 enum { AGAIN_MS = 1000 };
@@ -104,6 +105,7 @@ static void send_sweep(void)
 
     snprintf(seconds, sizeof(seconds), "%ld", settings.expires_s);
     ended_row = pg_add(s, sql_end, 2, (const char *const[]){seconds, text});
+    budget_settle_swept(s);
     mark_row = pg_add(s, sql_move_mark, 1, (const char *const[]){seconds});
     free(text);
     json_decref(problem);

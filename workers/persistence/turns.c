@@ -4,12 +4,14 @@
 #include "common/base/text.h"
 #include "common/base/uuid.h"
 #include "workers/persistence/bounds.h"
+#include "workers/persistence/budget.h"
 #include "workers/persistence/database.h"
 #include "workers/persistence/handlers.h"
 #include "workers/persistence/history.h"
 #include "workers/persistence/idempotency.h"
 #include "workers/persistence/outcome.h"
 #include "workers/persistence/rows.h"
+#include "workers/persistence/selection.h"
 
 struct turn {
     const char *kind; /* "send" or "regenerate" */
@@ -92,14 +94,15 @@ static void go_on(struct job *job, const struct turn *turn, const struct pg_segm
     bool stream = json_is_true(json_object_get(args, "stream"));
     json_t *accepted, *body;
 
-    body = json_pack("{s:{s:s, s:s, s:s, s:O, s:s}, s:b, s:{s:o, s:o, s:o, s:o}, s:O, s:o}", "turn",
-                     "id", turn->id, "conversation_id", turn->conversation_id, "kind", turn->kind,
-                     "question_id", json_object_get(question, "id"), "answer_id", turn->answer_id,
-                     "stream", stream, "conversation", "id", row_text(s, turn->conversation, 0, 0),
-                     "title", row_text(s, turn->conversation, 0, 1), "context_type",
+    body = json_pack("{s:{s:s, s:s, s:s, s:O, s:s}, s:b, s:{s:o, s:o, s:o, s:o}, s:O, s:o, s:o*}",
+                     "turn", "id", turn->id, "conversation_id", turn->conversation_id, "kind",
+                     turn->kind, "question_id", json_object_get(question, "id"), "answer_id",
+                     turn->answer_id, "stream", stream, "conversation", "id",
+                     row_text(s, turn->conversation, 0, 0), "title",
+                     row_text(s, turn->conversation, 0, 1), "context_type",
                      row_text(s, turn->conversation, 0, 2), "context_data",
                      row_json(s, turn->conversation, 0, 3), "user_message", question, "history",
-                     history_list(&turn->history, s));
+                     history_list(&turn->history, s), "selection", selection_json(job));
     accepted = json_pack("{s:s, s:s, s:o, s:s}", "turn_id", turn->id, "conversation_id",
                          turn->conversation_id, "user_message", question, "state", "accepted");
     if (json_is_true(json_object_get(args, "async"))) {
@@ -224,6 +227,7 @@ static void begun_anew(struct job *job, const struct pg_segment *s, void *state)
 static struct transaction *begin(struct job *job, struct turn *turn)
 {
     struct transaction *t;
+    struct err e;
 
     if (json_is_true(json_object_get(job_body(job), "stream")) &&
         json_is_true(json_object_get(job_body(job), "async"))) {
@@ -232,6 +236,10 @@ static struct transaction *begin(struct job *job, struct turn *turn)
     }
     if (!bounds_hold(turn->conversation_id, turn->id)) {
         job_reject(job, 400, "the message_id is older than its conversation");
+        return NULL;
+    }
+    if (selection_check(job, &e)) {
+        job_fail(job, &e);
         return NULL;
     }
     t = transaction_new(job, turn->conversation_id);
@@ -291,6 +299,7 @@ void message_send(struct job *job)
                                               type ? type : "text", turn->reference, turn->key,
                                               env->type, turn->hash});
     history_add_newest(&turn->history, t, turn->conversation_id, turn->question_id);
+    budget_reserve(t, job, turn->id);
     transaction_run(t, sent, turn);
 }
 
@@ -307,5 +316,6 @@ void message_regenerate(struct job *job)
                     (const char *const[]){turn->conversation_id, turn->id, turn->reference,
                                           turn->answer_id, env->tenant_id, env->user_id, turn->key,
                                           env->type, turn->hash});
+    budget_reserve(t, job, turn->id);
     transaction_run(t, begun_anew, turn);
 }

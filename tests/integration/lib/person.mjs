@@ -5,10 +5,11 @@ import { now, token } from './token.mjs';
 import { uuid7 } from './uuid.mjs';
 
 export class Person {
-  constructor({ id = randomUUID(), tenant } = {}) {
+  constructor({ id = randomUUID(), tenant, tier } = {}) {
     this.id = id;
+    this.tier = tier;
     this.tenant = tenant ?? 'default';
-    this.token = token({ sub: id, exp: now() + 3600, ...(tenant && { tenant_id: tenant }) });
+    this.token = token({ sub: id, exp: now() + 3600, ...(tenant && { tenant_id: tenant }), ...(tier && { tier }) });
   }
 
   // Over HTTP, of a process or a port: {status, headers, text, json}.
@@ -24,6 +25,7 @@ export class Person {
       messageId: uuid7(), ...properties,
       headers: {
         'x-user-id': this.id, 'x-tenant-id': this.tenant,
+        ...(this.tier && { 'x-tier': this.tier }),
         ...(key !== undefined && { 'x-idempotency-key': key }), ...headers,
       },
     };
