@@ -2,7 +2,8 @@
 # Debian packages: installs what is missing, and nothing else.
 
 PACKAGES_RUN=(gcc libc6-dev cmake ninja-build pkg-config libevent-dev librabbitmq-dev libjansson-dev
-    libjwt-dev libssl-dev libpq-dev libcurl4-openssl-dev rabbitmq-server postgresql curl jq)
+    libjwt-dev libssl-dev libpq-dev libcurl4-openssl-dev libhiredis-dev rabbitmq-server postgresql
+    redis-server curl jq)
 PACKAGES_TEST=(clang clang-format libclang-rt-dev libcunit1-dev openssl git procps systemd docker-compose)
 PACKAGES_BENCH=(wrk)
 PACKAGES_NODE=(nodejs npm ca-certificates) # unless the user has a node of his own
