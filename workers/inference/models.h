@@ -14,6 +14,7 @@
 #include "common/worker/worker.h"
 #include "workers/inference/breaker.h"
 
+struct limits;
 struct provider;
 
 struct model {
@@ -29,19 +30,14 @@ struct model {
 int models_start(struct worker *w, struct err *e);
 void models_stop(void);
 
-/* Whom to ask, now or after a while. */
-struct choice {
-    struct model *model; /* NULL: none */
-    uint32_t ticket;     /* by which the request's end is told */
-    int64_t wait_ms;  /* 0: it is to be asked now; else choose again then: its quota has no room */
-    bool passed_over; /* one that might be asked later was */
-};
-
-/* The first, or the next behind one (NULL: none yet); without those of a provider that does not take us
- * (NULL: with all). A free one whose quota has room within wait_max_ms is waited for, others are passed
- * over. */
-struct choice models_choose(const struct model *behind, const struct provider *without,
-                            int64_t wait_max_ms);
+/* The first to ask, or the next behind one (NULL: none yet); without those of a provider that does not
+ * take us (NULL: with all). NULL: there is none. *passed_over is set if one that might be asked later was
+ * left out. */
+struct model *models_choose(const struct model *behind, const struct provider *without,
+                            bool *passed_over);
+bool models_need_place(const struct model *m); /* in the quota of free ones */
+/* May a request go to it now? Its end is then told by the ticket. */
+bool models_allow(struct model *m, uint32_t *ticket);
 
 /* How a request ended, or goes: heard is its first word. */
 void models_heard(struct model *m, uint32_t ticket);
@@ -49,8 +45,8 @@ void models_succeeded(struct model *m, uint32_t ticket);
 void models_failed(struct model *m, uint32_t ticket, int64_t retry_after_ms); /* by the service */
 void models_unknown(struct model *m, uint32_t ticket); /* by something else */
 
-/* The account has no room for free ones until then, says the provider. */
-void models_no_free_ones(const struct model *m, int64_t for_ms);
+/* The model's server says how many requests the account has left. */
+void models_limits(const struct model *m, const struct limits *l);
 
 /* When one of them can be asked again, in milliseconds; 0: now. */
 int64_t models_wait_ms(void);

@@ -19,6 +19,7 @@
 #include "common/base/err.h"
 #include "common/base/mem.h"
 #include "common/io/loop.h"
+#include "workers/inference/free_quota.h"
 
 struct job;
 struct model;
@@ -50,12 +51,16 @@ struct generation {
     struct model *model;            /* that is asked, or was last; NULL before the first */
     const struct provider *without; /* has shown that it does not take us; or NULL */
     struct err why;                 /* the last one's failure */
-    struct timer *pause;            /* until the next one's quota has room */
-    int64_t quota_waited_ms;        /* in all */
-    uint32_t ticket;                /* of this request, for its breaker */
-    bool asking;                    /* the model is at work */
-    struct privacy *privacy;        /* what the server has not seen; NULL: it has seen all */
-    struct buf text;                /* so far, of this model, with personal data restored */
+    struct model *passed;           /* the last that was passed over since then; or NULL */
+    bool passed_over;               /* one that might be asked later was */
+    struct model *wanted;           /* has a place, or is to get one, in its quota; or NULL */
+    struct place place;
+    struct timer *pause;     /* until that, or until there is a model to ask */
+    int64_t quota_waited_ms; /* in all */
+    uint32_t ticket;         /* of this request, for its breaker */
+    bool asking;             /* the model is at work */
+    struct privacy *privacy; /* what the server has not seen; NULL: it has seen all */
+    struct buf text;         /* so far, of this model, with personal data restored */
     struct answer answer;
     void *work; /* the provider's own */
 
@@ -96,7 +101,6 @@ struct failure {
     const char *status; /* the label of the metric: an HTTP status, or a word of a fixed set */
     enum blame blame;
     int64_t retry_after_ms; /* as the service asked for; 0: it did not */
-    int64_t no_free_ms;     /* the account has no free requests for so long; 0: not said */
     struct err why;         /* for the job, if no other model is asked */
 };
 

@@ -356,6 +356,18 @@ const MODES = {
     'x-ratelimit-limit': '50', 'x-ratelimit-remaining': '0',
     'x-ratelimit-reset': String(Date.now() + Number(seconds) * 1000),
   }),
+  // the same said within the body only, as OpenRouter does
+  'no-quota-body': (t, seconds) => t.json({ error: {
+    code: 429, message: 'Rate limit exceeded: free-models-per-day', metadata: { headers: {
+      'X-RateLimit-Limit': '50', 'X-RateLimit-Remaining': '0',
+      'X-RateLimit-Reset': String(Date.now() + Number(seconds) * 1000),
+    } } } }, 429),
+  // an answer that says how many requests are left for so many seconds
+  left: (t, left, seconds) => {
+    t.response.setHeader('x-ratelimit-remaining', left);
+    t.response.setHeader('x-ratelimit-reset', String(Date.now() + Number(seconds) * 1000));
+    t.answer();
+  },
   // the first n times 503, or what is told
   flaky: (t, n, status) => {
     if (t.model.again(t.question) < Number(n ?? 1)) refuse(t.response, Number(status ?? 503), 'not yet');
