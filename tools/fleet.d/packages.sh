@@ -43,7 +43,9 @@ packages_install() {
         fail "the packages could not be installed; all of it: $log"
     fi
     policy_restore
-    [[ " $* " != *' rabbitmq-server '* ]] || packages_disable_broker >>"$log" 2>&1
+    [[ " $* " != *' rabbitmq-server '* ]] ||
+        packages_disable rabbitmq-server.service epmd.socket epmd.service >>"$log" 2>&1
+    [[ " $* " != *' redis-server '* ]] || packages_disable redis-server.service >>"$log" 2>&1
 }
 
 apt_get() {
@@ -76,7 +78,7 @@ policy_restore() {
     fi
 }
 
-packages_disable_broker() {
+packages_disable() { # what would start for the whole system with the next boot
     [[ -d /run/systemd/system ]] || return 0
-    as_root systemctl disable --now rabbitmq-server.service epmd.socket epmd.service || true
+    as_root systemctl disable --now "$@" || true
 }
