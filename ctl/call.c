@@ -36,12 +36,6 @@ static void print_answer(const char *body, size_t n)
     json_decref(json);
 }
 
-/* Of a turn whose arguments ask for a stream. */
-static bool comes_before_the_answer(const char *type)
-{
-    return type && (strcmp(type, TYPE_ACCEPTED) == 0 || strcmp(type, TYPE_DELTA) == 0);
-}
-
 static void reply_came(void *arg, const struct mq_delivery *d)
 {
     struct call *c = arg;
@@ -50,7 +44,7 @@ static void reply_came(void *arg, const struct mq_delivery *d)
     if (!d->message->correlation_id || strcmp(d->message->correlation_id, c->correlation_id) != 0)
         return;
     print_answer(d->message->body, d->message->body_len);
-    if (comes_before_the_answer(d->message->type))
+    if (envelope_is_notice(d->message->type)) /* of a turn whose arguments ask for a stream */
         return;
     ctl_session_end(&c->session, status < 400 ? EXIT_DONE : EXIT_REFUSED);
 }
