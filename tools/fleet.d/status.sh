@@ -66,7 +66,7 @@ status_json() {
         --arg prefix "${EXCHANGE_PREFIX:-chat}" \
         --arg health "$(status_health)" '
         def known: if . == "" then null else . end;
-        def is_work: . as $name | any((".reply.", ".replay.", ".dlq.tools"); . as $own | $name
+        def is_work: . as $name | any((".reply.", ".replay.", ".control.", ".dlq.tools"); . as $own | $name
             | startswith($prefix + $own)) or test("\\.retry\\.|\\.dlq$|^amq\\.") | not;
         ([$health | split("\n")[] | select(. != "") | split(" ") | {(.[0]): .[1]}] | add // {}) as $codes
         | (($queues // []) | map({(.name): .}) | add // {}) as $queues

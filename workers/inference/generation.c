@@ -7,8 +7,8 @@
 #include "common/base/clock.h"
 #include "common/base/log.h"
 #include "common/base/metrics.h"
-#include "common/chat/tokens.h"
 #include "workers/inference/free_quota.h"
+#include "workers/inference/measure.h"
 #include "workers/inference/models.h"
 #include "workers/inference/privacy.h"
 #include "workers/inference/provider.h"
@@ -199,6 +199,7 @@ static void ask(struct generation *g, struct model *m)
     g->work = NULL;
     privacy_free(g->privacy); /* the next server may be one that sees all */
     g->privacy = NULL;
+    memset(&g->counts, 0, sizeof(g->counts));
     buf_clear(&g->text);
     buf_add(&g->text, "", 0);
     m->provider->begin(g);
@@ -325,30 +326,14 @@ static void generation_free(struct generation *g)
 
 /* ---- the end ---- */
 
-static long prompt_tokens(const struct generation *g)
-{
-    const json_t *message;
-    size_t i, n = 0;
-
-    if (g->tokens_estimated > 0) /* the context builder has counted */
-        return (long)g->tokens_estimated;
-    json_array_foreach (g->messages, i, message) {
-        const json_t *content = json_object_get(message, "content");
-
-        if (json_is_string(content))
-            n += tokens_estimate(json_string_value(content), json_string_length(content));
-    }
-    return (long)n;
-}
-
 /* What was used, as far as the provider did not tell. */
 static void complete_usage(struct generation *g)
 {
     struct answer *a = &g->answer;
 
     if (!a->has_usage) {
-        a->prompt_tokens = prompt_tokens(g);
-        a->completion_tokens = (long)tokens_estimate(g->text.data, g->text.len);
+        a->prompt_tokens = measure_prompt(g);
+        a->completion_tokens = measure_answer(g);
     }
     if (a->total_tokens < a->prompt_tokens + a->completion_tokens)
         a->total_tokens = a->prompt_tokens + a->completion_tokens;
@@ -404,6 +389,7 @@ void generation_done(struct generation *g)
     generation_text_ended(g);
     if (g->stream)
         tell(g);
+    measure_learn(g);
     complete_usage(g);
     count_request(g->model, "success");
     count_tokens(g->model, "prompt", g->answer.prompt_tokens);
@@ -531,6 +517,7 @@ int generation_start(struct worker *w, struct err *e)
     TAILQ_INIT(&state.under_way);
     TAILQ_INIT(&state.waiting);
     state.loop = worker_loop(w);
+    measure_start(worker_instance(w));
     if (models_start(w, e))
         return -1;
     if (free_quota_start(w, serve, e)) {

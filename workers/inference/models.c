@@ -69,6 +69,7 @@ static void add(const struct provider *provider, const char *name, bool free)
     state.count++;
     *m = (struct model){.provider = provider, .name = name, .free = free};
     set_label(m);
+    calibration_init(&m->calibration);
     show(m);
 }
 

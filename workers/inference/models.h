@@ -11,6 +11,7 @@
 #include <jansson.h>
 
 #include "common/base/err.h"
+#include "common/chat/calibration.h"
 #include "common/worker/worker.h"
 #include "workers/inference/breaker.h"
 
@@ -22,6 +23,8 @@ struct model {
     const char *name;
     bool free; /* costs nothing */
     struct breaker breaker;
+    struct calibration calibration; /* of the estimate of tokens */
+    int64_t told_us;                /* when others were told of it; monotonic, 0: not yet */
     const char *outcome; /* of its last request: "healthy" or "unhealthy"; NULL: none yet */
     char label[300];     /* model="…", for metrics */
 };

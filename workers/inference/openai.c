@@ -17,6 +17,7 @@
 #include "common/io/http.h"
 #include "workers/inference/completion.h"
 #include "workers/inference/limits.h"
+#include "workers/inference/measure.h"
 #include "workers/inference/models.h"
 #include "workers/inference/privacy.h"
 #include "workers/inference/provider.h"
@@ -436,6 +437,7 @@ static void begin(const struct server *server, struct generation *g)
         generation_fail(g, &f);
         return;
     }
+    measure_messages(g, messages);
     ask = mem_alloc(sizeof(*ask));
     request.body = request_body(server, g, messages);
     request.body_len = strlen(request.body);

@@ -18,6 +18,7 @@
 #include "common/base/buf.h"
 #include "common/base/err.h"
 #include "common/base/mem.h"
+#include "common/chat/tokens.h"
 #include "common/io/loop.h"
 #include "workers/inference/free_quota.h"
 
@@ -55,12 +56,13 @@ struct generation {
     bool passed_over;               /* one that might be asked later was */
     struct model *wanted;           /* has a place, or is to get one, in its quota; or NULL */
     struct place place;
-    struct timer *pause;     /* until that, or until there is a model to ask */
-    int64_t quota_waited_ms; /* in all */
-    uint32_t ticket;         /* of this request, for its breaker */
-    bool asking;             /* the model is at work */
-    struct privacy *privacy; /* what the server has not seen; NULL: it has seen all */
-    struct buf text;         /* so far, of this model, with personal data restored */
+    struct timer *pause;        /* until that, or until there is a model to ask */
+    int64_t quota_waited_ms;    /* in all */
+    uint32_t ticket;            /* of this request, for its breaker */
+    bool asking;                /* the model is at work */
+    struct privacy *privacy;    /* what the server has not seen; NULL: it has seen all */
+    struct buf text;            /* so far, of this model, with personal data restored */
+    struct token_counts counts; /* of the prompt as this server sees it */
     struct answer answer;
     void *work; /* the provider's own */
 

@@ -30,6 +30,7 @@ class Model {
   constructor({ mode = 'normal' } = {}) {
     this.mode = mode;
     this.modes = {}; // by the name of the model that is asked
+    this.count = null; // how many tokens the prompt of a request's body has; else always the same
     this.requests = [];
   }
 
@@ -134,7 +135,12 @@ class Talk {
   }
 
   get usage() {
-    return this.body.usage?.include ? { ...MODEL_USAGE, cost: MODEL_COST } : MODEL_USAGE;
+    const usage = { ...MODEL_USAGE };
+    if (this.model.count) {
+      usage.prompt_tokens = this.model.count(this.body);
+      usage.total_tokens = usage.prompt_tokens + usage.completion_tokens;
+    }
+    return this.body.usage?.include ? { ...usage, cost: MODEL_COST } : usage;
   }
 
   // An object as the server of a stream sends it.
