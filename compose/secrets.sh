@@ -18,6 +18,7 @@ keep() { # FILE VALUE
 keep RABBITMQ_PASSWORD "$(random)"
 keep POSTGRES_PASSWORD "$(random)"
 keep WORKER_PASSWORD "$(random)"
+keep REDIS_PASSWORD "$(random)"
 keep JWT_SECRET "$(random)"
 keep INTERNAL_SERVICE_KEY "$(random)"
 keep OPENROUTER_API_KEY "${OPENROUTER_API_KEY:-}"
@@ -25,5 +26,12 @@ keep OPENAI_API_KEY "${OPENAI_API_KEY:-}"
 keep RABBITMQ_URL "amqp://chatfleet:$(<secrets/RABBITMQ_PASSWORD)@rabbitmq:5672/"
 keep DATABASE_URL "postgresql://chatfleet:$(<secrets/WORKER_PASSWORD)@postgres:5432/chatfleet"
 keep DATABASE_ADMIN_URL "postgresql://postgres:$(<secrets/POSTGRES_PASSWORD)@postgres:5432/chatfleet"
+keep REDIS_URL "redis://:$(<secrets/REDIS_PASSWORD)@redis:6379"
+keep redis.conf "requirepass $(<secrets/REDIS_PASSWORD)
+dir /data
+appendonly yes
+save \"\"
+maxmemory 64mb
+maxmemory-policy noeviction"
 keep rabbitmq.conf "default_user = chatfleet
 default_pass = $(<secrets/RABBITMQ_PASSWORD)"

@@ -49,9 +49,10 @@ enum { ENVELOPE_VERSION = 1, ENVELOPE_VERSION_OLDEST = 1 };
 #define TYPE_GENERATED "generated"
 
 /* Of messages on chat.control. */
-#define CONTROL_STOP   "stop"
-#define CONTROL_RESUME "resume"
-#define CONTROL_LEAVE  "leave"
+#define CONTROL_STOP        "stop"
+#define CONTROL_RESUME      "resume"
+#define CONTROL_LEAVE       "leave"
+#define CONTROL_CALIBRATION "calibration"
 
 enum { MESSAGE_PERSISTENT = 2, MESSAGE_TRANSIENT = 1 };
 

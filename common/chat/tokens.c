@@ -8,7 +8,7 @@
 
 /* All costs are hundredths of a token. */
 enum {
-    TOKEN = 100,
+    TOKEN = TOKEN_COST,
     /* a word */
     WORD_START = 62,
     WORD_UNSPACED = 14, /* more, where no space leads: few pieces of that kind are known */
@@ -114,15 +114,22 @@ static const struct script {
     {0xff61, 0xffef, 190, false},
     {0x1f000, 0x1faff, 300, false}, /* emoji */
 };
-enum { SCRIPTS = sizeof(scripts) / sizeof(scripts[0]) };
+enum {
+    SCRIPTS = sizeof(scripts) / sizeof(scripts[0]),
+    FIRST_SYMBOL = 0x2000,
+    FIRST_IDEOGRAPHIC = 0x3000,
+    LAST_IDEOGRAPHIC = 0xffef,
+};
 
 /* By the length in UTF-8, for characters in no range: few texts have them. */
 static const int rare_cost[] = {0, 0, 200, 300, 400};
 
 /* How far the text was read, and what it cost up to there. */
 struct reading {
-    uint64_t cost;
+    struct token_counts *to;
     enum { NOTHING, WORD, DIGITS, PUNCTUATION, OTHER, BLANK } in;
+    /* In digits: */
+    long digits; /* so far */
     /* In a word: */
     long word;         /* its cost so far */
     long length;       /* letters */
@@ -178,6 +185,11 @@ static bool is_function_word(uint32_t letters)
     }
 }
 
+static void add(struct reading *r, enum token_class class, long cost)
+{
+    r->to->cost[class] += cost;
+}
+
 static void end_word(struct reading *r)
 {
     long cut_off = r->word - TOKEN, known = r->english < ENGLISH ? r->english : ENGLISH;
@@ -187,9 +199,9 @@ static void end_word(struct reading *r)
         return;
     if (r->capitals)
         known /= 2;
-    r->cost += TOKEN;
+    add(r, TOKENS_WORDS, TOKEN);
     if (cut_off > 0)
-        r->cost += (uint64_t)(cut_off * (FOREIGN_CUTS - ENGLISH_LESS * known / ENGLISH) / 100);
+        add(r, TOKENS_PIECES, cut_off * (FOREIGN_CUTS - ENGLISH_LESS * known / ENGLISH) / 100);
     r->english += ((function_word ? 256 : 0) - r->english) / ENGLISH_MEMORY;
 }
 
@@ -198,13 +210,13 @@ static void end_blank(struct reading *r, bool joins)
 {
     if (r->in != BLANK)
         return;
-    r->cost += (uint64_t)r->more;
+    add(r, TOKENS_BLANKS, r->more);
     if (r->lines > 0 && !r->swallowed)
-        r->cost += TOKEN;
+        add(r, TOKENS_BLANKS, TOKEN);
     if (r->blanks > 1)
-        r->cost += TOKEN;
+        add(r, TOKENS_BLANKS, TOKEN);
     if (r->blanks > 0 && !joins)
-        r->cost += TOKEN;
+        add(r, TOKENS_BLANKS, TOKEN);
 }
 
 static int class_of(unsigned char c)
@@ -228,7 +240,7 @@ static void begin_word(struct reading *r)
 {
     r->word = WORD_START + (r->in == BLANK && r->blanks > 0 ? 0 : WORD_UNSPACED);
     if (r->in == PUNCTUATION && r->lone && strchr("._(-", r->mark))
-        r->cost -= MARK_JOINS;
+        add(r, TOKENS_MARKS, -MARK_JOINS);
     end_blank(r, true);
     r->in = WORD;
     r->letters = 0;
@@ -257,7 +269,9 @@ static void read_digit(struct reading *r)
 {
     end_word(r);
     end_blank(r, false);
-    r->cost += TOKEN; /* Qwen gives each digit a token of its own */
+    r->digits = r->in == DIGITS ? r->digits + 1 : 0;
+    /* Qwen gives each digit a token of its own, others have one for up to three. */
+    add(r, r->digits % 3 == 0 ? TOKENS_NUMBERS : TOKENS_DIGITS, TOKEN);
     r->in = DIGITS;
 }
 
@@ -299,9 +313,9 @@ static void read_punctuation(struct reading *r, unsigned char c)
     end_blank(r, true);
     r->lone = r->in != PUNCTUATION && r->in != BLANK;
     if (r->in == PUNCTUATION) {
-        r->cost += (uint64_t)mark_again(r, c);
+        add(r, TOKENS_MARKS, mark_again(r, c));
     } else {
-        r->cost += TOKEN;
+        add(r, TOKENS_MARKS, TOKEN);
         r->changes = 0;
     }
     r->in = PUNCTUATION;
@@ -309,11 +323,11 @@ static void read_punctuation(struct reading *r, unsigned char c)
 }
 
 /* What no token is shared with: control characters, bytes that are no UTF-8, other scripts. */
-static void read_apart(struct reading *r, int cost)
+static void read_apart(struct reading *r, enum token_class class, int cost)
 {
     end_word(r);
     end_blank(r, true);
-    r->cost += (uint64_t)cost;
+    add(r, class, cost);
     r->in = OTHER;
 }
 
@@ -328,7 +342,7 @@ static void read_ascii(struct reading *r, unsigned char c)
     else if (c > ' ' && c < 0x7f)
         read_punctuation(r, c);
     else
-        read_apart(r, TOKEN);
+        read_apart(r, TOKENS_SYMBOLS, TOKEN);
 }
 
 static const struct script *script_of(uint32_t c)
@@ -346,6 +360,13 @@ static const struct script *script_of(uint32_t c)
     return low < SCRIPTS && c >= scripts[low].first ? &scripts[low] : NULL;
 }
 
+static enum token_class class_of_script(uint32_t c)
+{
+    if (c >= FIRST_IDEOGRAPHIC && c <= LAST_IDEOGRAPHIC)
+        return TOKENS_IDEOGRAPHS;
+    return c >= FIRST_SYMBOL ? TOKENS_SYMBOLS : TOKENS_LETTERS;
+}
+
 static void read_other(struct reading *r, const char *s, size_t bytes)
 {
     const struct script *script;
@@ -358,12 +379,12 @@ static void read_other(struct reading *r, const char *s, size_t bytes)
     if (script && script->latin)
         read_latin(r, 0, script->cost);
     else
-        read_apart(r, script ? script->cost : rare_cost[bytes]);
+        read_apart(r, class_of_script(c), script ? script->cost : rare_cost[bytes]);
 }
 
-size_t tokens_estimate(const char *text, size_t n)
+void tokens_count(const char *text, size_t n, struct token_counts *to)
 {
-    struct reading r = {0};
+    struct reading r = {.to = to};
     size_t bytes;
 
     for (; n > 0; text += bytes, n -= bytes) {
@@ -373,11 +394,22 @@ size_t tokens_estimate(const char *text, size_t n)
         } else if (bytes > 1) {
             read_other(&r, text, bytes);
         } else {
-            read_apart(&r, TOKEN);
+            read_apart(&r, TOKENS_SYMBOLS, TOKEN);
             bytes = 1;
         }
     }
     end_word(&r);
     end_blank(&r, false);
-    return (r.cost + TOKEN - 1) / TOKEN;
+}
+
+size_t tokens_estimate(const char *text, size_t n)
+{
+    struct token_counts counts = {.cost = {0}};
+    int64_t sum = 0;
+    int i;
+
+    tokens_count(text, n, &counts);
+    for (i = 0; i < TOKEN_CLASSES; i++)
+        sum += counts.cost[i];
+    return (size_t)((sum + TOKEN - 1) / TOKEN);
 }

@@ -14,6 +14,35 @@
 #define CHAT_TOKENS_H
 
 #include <stddef.h>
+#include <stdint.h>
+
+/* What a text is made of. Models differ in what each costs: calibration.h learns by how much. */
+enum token_class {
+    TOKENS_WORDS,   /* of Latin letters: one for each, */
+    TOKENS_PIECES,  /* and what more it is cut into */
+    TOKENS_NUMBERS, /* of up to three digits: one for each, */
+    TOKENS_DIGITS,  /* and one for each further digit */
+    TOKENS_MARKS,   /* punctuation in ASCII */
+    TOKENS_BLANKS,
+    TOKENS_LETTERS, /* of other alphabets */
+    TOKENS_IDEOGRAPHS,
+    TOKENS_SYMBOLS, /* emoji, signs, and what is no text */
+    TOKENS_FRAME,   /* what a prompt has around its texts; none of a text */
+    TOKEN_CLASSES,
+};
+
+enum {
+    TOKEN_COST = 100,   /* of one token: costs are in hundredths */
+    MESSAGE_TOKENS = 5, /* the marks around a message and its role */
+    ANSWER_TOKENS = 3,  /* the marks that ask for the answer */
+};
+
+struct token_counts {
+    int64_t cost[TOKEN_CLASSES];
+};
+
+/* Add what n bytes of UTF-8 cost. */
+void tokens_count(const char *text, size_t n, struct token_counts *to);
 
 /* Of n bytes of UTF-8; a byte that is none counts as one token. Time is linear in n. */
 size_t tokens_estimate(const char *text, size_t n);

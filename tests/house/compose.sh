@@ -38,7 +38,7 @@ done < <(cat "$folder"/compose/secrets/*_PASSWORD "$folder"/compose/secrets/JWT_
 # What the image is built of is what ./fleet installs.
 for package in $(sed -n '/^PACKAGES_RUN=(/,/)/p' tools/fleet.d/packages.sh | tr -d '()' | sed 's/PACKAGES_RUN=//'); do
     case $package in
-    rabbitmq-server | postgresql | jq) ;; # not for building
+    rabbitmq-server | postgresql | redis-server | jq) ;; # not for building
     *) grep -qw -- "$package" compose/Dockerfile || complain "the Dockerfile does not install $package" ;;
     esac
 done

@@ -38,6 +38,8 @@ done
 only_in 'rabbitmq-c outside common/io/amqp.c' '\bamqp_[a-z0-9_]+ *\(|<amqp' '^common/io/amqp\.c$'
 only_in 'libpq outside common/io/pg*.c' '\bPQ[a-zA-Z]+ *\(|libpq-fe' '^common/io/pg[a-z_]*\.c$'
 only_in 'libcurl outside common/io/http.c' '\bcurl_[a-z_]+ *\(|<curl/' '^common/io/http\.c$'
+only_in 'hiredis outside common/io/redis.c' '\b(redis(Reader|Format|Free|Async|Command|Connect)[A-Za-z]*|freeReplyObject) *\(|hiredis/' \
+    '^common/io/redis\.c$'
 only_in 'libjwt outside common/io/token.c' '\bjwt_[a-z_]+ *\(|<jwt\.h' '^common/io/token\.c$'
 only_in 'libevent outside common/io' '<event2?[/.]|\b(event_base|evhttp|bufferevent|evbuffer)_[a-z_]+ *\(' '^common/io/'
 only_in 'the environment read outside configuration' '\bgetenv *\(' \

@@ -9,7 +9,7 @@ COPY=$WORK/checkout
 OTHER=$(mktemp -d /tmp/chatfleet-other.XXXXXX)
 OUT=$WORK/out
 unset FLEET_HOME CHATFLEET_BIN RABBITMQ_URL RABBITMQ_MANAGEMENT_URL DATABASE_URL DATABASE_ADMIN_URL \
-    AUTH_AUTO_PROVISION PORT BIND_ADDRESS JWT_SECRET INTERNAL_SERVICE_KEY LOG_LEVEL
+    REDIS_URL REDIS_HOST REDIS_PORT AUTH_AUTO_PROVISION PORT BIND_ADDRESS JWT_SECRET INTERNAL_SERVICE_KEY LOG_LEVEL
 
 # ---- helpers ----
 
@@ -119,7 +119,7 @@ test_wrong_usage() {
     expect 1 fleet chat --conversation "$WITNESS" -- -5
     contains 'not up'
     expect 0 fleet help
-    for command in up down status scale restart logs env token chat test bench chaos fuzz broker database help; do
+    for command in up down status scale restart logs env token chat test bench chaos fuzz broker database redis help; do
         expect 0 fleet "$command" --help
         contains "^Usage: "
     done
@@ -137,15 +137,15 @@ test_not_up() {
 
 test_up() {
     expect 0 fleet up
-    contains '^\[9/9\]'
+    contains '^\[10/10\]'
     contains '^answered: .'
     # The line to paste works as it is printed.
     expect 0 bash -c "cd '$COPY' && $(grep '^  curl ' "$OUT")"
     contains '"A first conversation"'
     expect 0 fleet status
     expect 0 fleet status --json
-    [[ $(jq -c '[.up, .broker.private, .broker.alive, .database.private, .database.alive]' "$OUT") == \
-        '[true,true,true,true,true]' ]] || not_ok "status --json"
+    [[ $(jq -c '[.up, (.broker, .database, .redis | .private, .alive)]' "$OUT") == \
+        '[true,true,true,true,true,true,true]' ]] || not_ok "status --json"
     ok "up ends with a real chat turn and a line to paste"
 }
 
@@ -186,7 +186,7 @@ test_broker_is_private() {
 
 forget_env() {
     unset CHATFLEET_HOME CHATFLEET_URL RABBITMQ_URL RABBITMQ_MANAGEMENT_URL DATABASE_URL \
-        DATABASE_ADMIN_URL AUTH_AUTO_PROVISION JWT_SECRET INTERNAL_SERVICE_KEY
+        DATABASE_ADMIN_URL REDIS_URL AUTH_AUTO_PROVISION JWT_SECRET INTERNAL_SERVICE_KEY
 }
 
 WITNESS=00000000-0000-4000-8000-000000000001 # a user whom nobody else makes
@@ -214,11 +214,16 @@ test_database_is_private() {
     ok "the database is on loopback, behind passwords, and processes are no administrators"
 }
 
+is_up() {
+    fleet status >"$OUT" 2>&1
+}
+
 test_database_restart() {
     local before
     expect 0 fleet database psql -c "INSERT INTO auth.users VALUES ('$WITNESS')"
     expect 0 fleet database restart
     witness_lives || not_ok "a restart lost what was written"
+    until_true is_up # persistence has its connections again
     before=$(fleet status --json | jq .database.pid)
     kill -9 "$before"
     until_true gone "$before"
@@ -403,6 +408,36 @@ test_own_settings() {
     ok "settings come from the env file"
 }
 
+shared() { # as the inference worker says
+    [[ $(curl -sS "http://$(fleet status --json | jq -r '.processes[] | select(.name == "inference.1").admin')/health" |
+        jq .dependencies.redis.shared) == "$1" ]]
+}
+
+test_redis() {
+    local port before
+    port=$(sed -n 's/^REDIS_PRIVATE_PORT=//p' "$COPY/.fleet/settings")
+    [[ -z $(open_to_others "$port") ]] || not_ok "port $port is open: $(open_to_others "$port")"
+    expect 0 redis-cli -p "$port" KEYS '*'
+    contains NOAUTH
+    until_true shared true
+    before=$(fleet status --json | jq .redis.pid)
+    kill -9 "$before"
+    until_true gone "$before"
+    until_true shared false
+    expect 1 fleet status
+    contains '^Redis +down'
+    expect 0 fleet chat 'still there?'
+    expect 0 fleet up
+    expect 0 fleet status
+    until_true shared true
+    expect 0 fleet redis restart
+    expect 0 fleet redis cli PING
+    contains '^PONG$'
+    expect 64 fleet redis
+    expect 64 fleet redis flush
+    ok "Redis is on loopback, behind a password, and not needed for answers"
+}
+
 steps_seen() {
     grep -Fq "$1" "$OUT.other"
 }
@@ -417,6 +452,8 @@ named_database() {
     expect 1 other up
     contains 'DATABASE_ADMIN_URL is not set'
     ! grep -qF "${DATABASE_URL#*chatfleet:}" "$OUT" || not_ok "a password is told"
+    eval "$(fleet env | grep REDIS_URL)"
+    export REDIS_URL=$REDIS_URL/1 # another database of the same server, too
     export DATABASE_ADMIN_URL=$admin AUTH_AUTO_PROVISION=true # nobody else fills its auth.users
 }
 
@@ -424,7 +461,7 @@ test_beside_another() {
     local running
     FLEET_HOME=$OTHER "$COPY/fleet" up >"$OUT.other" 2>&1 & # not other(): the signal is for ./fleet
     running=$!
-    until_true steps_seen '[3/9]'
+    until_true steps_seen '[3/10]'
     kill -TERM "$running"
     ! wait "$running" || not_ok "an interrupted up claims success"
     named_database
@@ -432,8 +469,9 @@ test_beside_another() {
     forget_env
     [[ $(FLEET_HOME=$OTHER "$COPY/fleet" status --json | jq -r .url) != "$(url)" ]] || not_ok "one port for two"
     expect 0 fleet up
-    [[ $(FLEET_HOME=$OTHER "$COPY/fleet" status --json | jq -c '[.database.private, .database.alive]') == \
-        '[false,true]' ]] || not_ok "the database that was named is not the one in use"
+    [[ $(FLEET_HOME=$OTHER "$COPY/fleet" status --json |
+        jq -c '[.database, .redis | .private, .alive]') == '[false,true,false,true]' ]] ||
+        not_ok "the database and the Redis that were named are not those in use"
     expect 64 other database
     expect 1 other database stop
     expect 0 other down --purge
@@ -444,14 +482,16 @@ test_beside_another() {
 }
 
 test_down() {
-    local where broker database data
+    local where broker database redis data
     where=$(url)
     broker=$(fleet status --json | jq .broker.pid)
     database=$(fleet status --json | jq .database.pid)
+    redis=$(fleet status --json | jq .redis.pid)
     expect 0 fleet down
     [[ -z $(programs_left) ]] || not_ok "still running: $(programs_left)"
     gone "$broker" || not_ok "the broker still runs"
     gone "$database" || not_ok "the database still runs"
+    gone "$redis" || not_ok "Redis still runs"
     expect 7 curl -sS "$where"
     expect 1 fleet status
     expect 0 fleet up
@@ -467,7 +507,7 @@ test_down() {
 # The shell still has what ./fleet env said before the purge.
 test_up_after_purge() {
     expect 0 fleet up
-    [[ $(fleet status --json | jq -c '[.broker.private, .database.private]') == '[true,true]' ]] ||
+    [[ $(fleet status --json | jq -c '[.broker, .database, .redis | .private]') == '[true,true,true]' ]] ||
         not_ok "the purged servers were taken for others"
     forget_env
     ok "up does not look for private servers that were purged"
@@ -488,6 +528,7 @@ test_rolling_restart
 test_socket_outlives_shims
 test_broker_restart
 test_database_restart
+test_redis
 test_own_settings
 test_beside_another
 test_down

@@ -284,7 +284,7 @@ describe('free models', () => {
     }));
 
   it('are not waited for beyond a drain', withWorker({
-    ...settings, FREE_MODEL_RATE_LIMIT_PER_MINUTE: '1', FREE_MODEL_WAIT_MS: '60000', DRAIN_TIMEOUT_SECONDS: '1',
+    ...settings, FREE_MODEL_RATE_LIMIT_PER_MINUTE: '1', FREE_MODEL_WAIT_MS: '65000', DRAIN_TIMEOUT_SECONDS: '1',
   }, async (worker) => {
     await ask(caller, 'first');
     await caller.send('inference.generate', promptOf('later'), { replyTo: null });

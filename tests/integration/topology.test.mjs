@@ -66,7 +66,7 @@ describe('topology', () => {
     assert.deepEqual(exchanges.sort(), told('exchange'));
 
     const queues = (await management('GET', `/queues/${vhost()}`))
-      .filter((q) => !q.name.startsWith('chat.reply.'));
+      .filter((q) => !/^chat\.(reply|control)\./.test(q.name)); // those are processes' own
     const described = new Map(told('queue').map((line) => line.split(/: (.*)/s)));
     assert.deepEqual(queues.map((q) => q.name).sort(), [...described.keys()].sort());
     for (const queue of queues) {
@@ -75,10 +75,16 @@ describe('topology', () => {
     }
 
     const bindings = (await management('GET', `/bindings/${vhost()}`))
-      .filter((b) => b.source)
+      .filter((b) => b.source && !b.destination.startsWith('chat.control.'))
       .map((b) => `${b.destination}: from ${b.source} by ${b.routing_key}`);
     assert.deepEqual(bindings.sort(), told('binding'));
     assert.ok(bindings.includes(`${WORK}: from chat.rpc by system.echo`));
+  });
+
+  it('has a queue for control messages for each process that listens', async () => {
+    const own = (await management('GET', `/queues/${vhost()}`)).filter((q) => q.name.startsWith('chat.control.'));
+    assert.equal(own.length, 1); // the context builder's
+    assert.equal(own[0].exclusive, true);
   });
 
   it('has a reply queue for each shim, which outlives a reconnect but not the shim', async () => {

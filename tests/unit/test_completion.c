@@ -111,6 +111,12 @@ static void errors(void)
     fails(400, NULL);
     reads("{\"error\":{\"code\":7,\"type\":\"who knows\"}}");
     fails(0, NULL);
+    reads("{\"error\":{\"code\":429,\"metadata\":{\"headers\":{\"X-RateLimit-Remaining\":\"0\","
+          "\"X-RateLimit-Reset\":\"1741305600000\"}}}}");
+    CU_ASSERT_STRING_EQUAL(c.limit_left, "0");
+    CU_ASSERT_STRING_EQUAL(c.limit_reset, "1741305600000");
+    reads("{\"error\":{\"code\":429,\"metadata\":{\"headers\":[]}}}");
+    CU_ASSERT_PTR_NULL(c.limit_left);
     reads("{\"error\":\"just words\"}");
     fails(0, "just words");
     reads("{\"choices\":[{\"error\":{\"code\":502,\"message\":\"broke\"}}]}");

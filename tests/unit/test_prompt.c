@@ -12,7 +12,7 @@ enum { MESSAGE = 5 }; /* tokens of the marks around a message */
 
 static char paid[] = "openai/gpt-4o-mini", free_of_charge[] = "qwen/qwen3-235b-a22b-07-25:free";
 static char flag[] = "flag";
-static const struct prompt_settings usual = {6000, paid, flag};
+static const struct prompt_settings usual = {6000, paid, flag, NULL};
 
 /* As persistence sends it; data and history are taken. */
 static json_t *request(const char *type, const char *title, json_t *data, json_t *history,
@@ -128,7 +128,7 @@ static void context_types(void)
 
 static void free_models(void)
 {
-    const struct prompt_settings settings = {6000, free_of_charge, flag};
+    const struct prompt_settings settings = {6000, free_of_charge, flag, NULL};
     json_t *out = build(request("general", "x", NULL, NULL, "?", "text"), &settings);
 
     CU_ASSERT_PTR_NOT_NULL(strstr(system_of(out), "concise"));
@@ -241,7 +241,7 @@ static void budget(void)
     long tokens;
 
     for (tokens = 0; tokens <= 9 * each; tokens++) {
-        const struct prompt_settings settings = {tokens, paid, flag};
+        const struct prompt_settings settings = {tokens, paid, flag, NULL};
         long fitting = tokens / each < 8 ? tokens / each : 8, kept = fitting - fitting % 2;
         json_t *out =
             build(request("general", "x", NULL, talk(4, text), "And now?", "text"), &settings);
@@ -276,7 +276,7 @@ static void estimate(void)
  * conversation is worse than its end. */
 static void no_holes(void)
 {
-    const struct prompt_settings settings = {60, paid, flag};
+    const struct prompt_settings settings = {60, paid, flag, NULL};
     json_t *history = json_array(), *out;
     char text[2000];
 
@@ -320,7 +320,7 @@ static void answers_without_a_question(void)
 /* The question stays, whatever it costs. */
 static void the_question_stays(void)
 {
-    const struct prompt_settings settings = {0, paid, flag};
+    const struct prompt_settings settings = {0, paid, flag, NULL};
     size_t n = 100000;
     char *text = malloc(n + 1);
     json_t *out;
@@ -401,7 +401,7 @@ static void a_long_history(void)
 
 static void all_of_a_long_history(void)
 {
-    const struct prompt_settings settings = {10000000, paid, flag};
+    const struct prompt_settings settings = {10000000, paid, flag, NULL};
     json_t *out = build(request("general", "x", NULL, talk(5000, "Yes."), "?", "text"), &settings);
 
     CU_ASSERT_EQUAL(count_of(out), 10002);
@@ -474,7 +474,7 @@ static void names(void)
 static void filters(const char *how, const char *first, const char *last, size_t kinds)
 {
     char filter[8];
-    const struct prompt_settings settings = {6000, paid, filter};
+    const struct prompt_settings settings = {6000, paid, filter, NULL};
     json_t *history = json_array(), *out;
 
     snprintf(filter, sizeof(filter), "%s", how);

@@ -22,6 +22,8 @@ Usage: ./fleet COMMAND [ARGUMENTS]
                         the private RabbitMQ
   database start|stop|restart|psql
                         the private PostgreSQL
+  redis start|stop|restart|cli
+                        the private Redis
   help [COMMAND]        this, or more about a command
 
 State stands in $FLEET_HOME (default: .fleet in the checkout): fleets with different ones run side
@@ -36,8 +38,8 @@ help_up() {
     cat <<'TEXT'
 Usage: ./fleet up
 
-Installs the packages that are missing, builds build/release, starts a private RabbitMQ and a private
-PostgreSQL, declares the topology, applies the schema, starts at least one process of each kind, and ends
+Installs the packages that are missing, builds build/release, starts a private RabbitMQ, PostgreSQL and
+Redis, declares the topology, applies the schema, starts at least one process of each kind, and ends
 with a real chat turn and its answer. Does what is left to do: again is harmless, and processes that
 died are started again. Those that run keep their build and settings: ./fleet restart renews them.
 
@@ -45,6 +47,7 @@ died are started again. Those that run keep their build and settings: ./fleet re
   RABBITMQ_MANAGEMENT_URL  its management API, http://user:password@host:port, if any
   DATABASE_URL             use this running PostgreSQL instead of a private one, as the workers' role
   DATABASE_ADMIN_URL       the same as a role that may alter the schema, to apply it
+  REDIS_URL                use this running Redis instead of a private one (or REDIS_HOST and REDIS_PORT)
   AUTH_AUTO_PROVISION      true where nobody else fills auth.users of that database
   PORT                     of the HTTP interface, or the next free one (3006)
   BIND_ADDRESS             of the HTTP interface (127.0.0.1; 0.0.0.0 for all)
@@ -57,12 +60,13 @@ TEXT
 cmd_up() {
     (($# == 0)) || usage_error "up takes no arguments"
     require_env
-    STEPS=9
+    STEPS=10
     state_lock
     step "packages" packages_ensure run
     step "build" build_release
     step "RabbitMQ${RABBITMQ_URL:+ (${RABBITMQ_URL##*[@/]} of RABBITMQ_URL)}" broker_ensure
     step "PostgreSQL${DATABASE_URL:+ ($(database_address "$DATABASE_URL") of DATABASE_URL)}" database_ensure
+    step "Redis$(redis_origin)" redis_ensure
     secrets_make
     step "topology" topology_apply
     step "schema" schema_apply
@@ -70,6 +74,12 @@ cmd_up() {
     step "processes" up_processes
     step "a chat turn" up_turn
     up_report
+}
+
+redis_origin() { # if it is none of ours
+    local named
+    named=$(redis_named)
+    [[ -z $named ]] || printf ' (%s of REDIS_URL)' "$(redis_address "$named")"
 }
 
 build_release() {
@@ -145,6 +155,7 @@ up_report() {
     printf '  %-20s %s\n' "RabbitMQ" "$(broker_address)"
     [[ -z $management ]] || printf '  %-20s %s\n' "RabbitMQ management" "$(login_of "$management")"
     printf '  %-20s %s\n' "PostgreSQL" "$(database_address)"
+    printf '  %-20s %s\n' "Redis" "$(redis_address)"
     while read -r name; do
         printf '  %-20s http://%s/health /metrics%s\n' "$name" "$(admin_of "$name")" \
             "$(is_outdated "$name" && echo "   (an older build: restart takes the new one)")"
@@ -174,10 +185,10 @@ help_down() {
 Usage: ./fleet down [--purge]
 
 Stops all that ./fleet started here: first the shims, which answer what is under way, then the
-workers, then RabbitMQ and PostgreSQL. What does not end within DRAIN_TIMEOUT_SECONDS (30) and a little more is
+workers, then RabbitMQ, PostgreSQL and Redis. What does not end within DRAIN_TIMEOUT_SECONDS (30) and a little more is
 killed. Data, secrets and ports are kept for the next ./fleet up (which starts one process of each
 kind again); --purge deletes them, too, but never $FLEET_HOME/env. What stands on a broker that
-RABBITMQ_URL named, or in a database that DATABASE_URL named, stays there.
+RABBITMQ_URL named, in a database that DATABASE_URL named, or in a Redis that REDIS_URL named, stays there.
 TEXT
 }
 
@@ -204,10 +215,12 @@ cmd_down() {
     fi
     broker_stop
     database_stop
-    rm -f -- "$RUN_DIR/wanted" "$RUN_DIR/broker" "$RUN_DIR/database"
+    redis_stop
+    rm -f -- "$RUN_DIR/wanted" "$RUN_DIR/broker" "$RUN_DIR/database" "$RUN_DIR/redis"
     if $purge; then
         broker_purge
         database_purge
+        redis_purge
         rm -rf -- "$RUN_DIR" "$LOG_DIR" "$SETTINGS" "$FLEET_HOME/lock"
         rmdir --ignore-fail-on-non-empty -- "$FLEET_HOME"
     fi
@@ -246,6 +259,7 @@ cmd_scale() {
     done
     broker_ensure
     database_ensure
+    redis_ensure
     reconcile_all
 }
 
@@ -271,6 +285,7 @@ cmd_restart() {
     require_up
     build_release
     database_ensure
+    redis_ensure
     schema_apply
     stop_leftovers
     for kind in "${kinds[@]}"; do
@@ -290,7 +305,7 @@ help_logs() {
 Usage: ./fleet logs [NAME] [-f] [-n LINES]
 
 Prints the last LINES (50) of the logs of NAME: a process (gateway.1), a kind (gateway), rabbitmq,
-postgresql, build-release, packages; without NAME, of all processes. -f goes on with what is added.
+postgresql, redis, build-release, packages; without NAME, of all processes. -f goes on with what is added.
 TEXT
 }
 
@@ -338,7 +353,7 @@ Usage: eval "$(./fleet env)"
 
 Prints export lines for a fleet, broker or database that runs: CHATFLEET_URL (while the fleet is
 up), RABBITMQ_URL, RABBITMQ_MANAGEMENT_URL (with its login), DATABASE_URL (the workers' role),
-DATABASE_ADMIN_URL (the schema's owner), JWT_SECRET, INTERNAL_SERVICE_KEY, and CHATFLEET_HOME, by
+DATABASE_ADMIN_URL (the schema's owner), REDIS_URL, JWT_SECRET, INTERNAL_SERVICE_KEY, and CHATFLEET_HOME, by
 which ./fleet with another FLEET_HOME knows that they are not meant for it, and this one that private
 servers of such addresses are its own.
 TEXT
@@ -353,6 +368,7 @@ cmd_env() {
     env_line RABBITMQ_MANAGEMENT_URL "$(broker_management_url)"
     env_line DATABASE_URL "$(database_url)"
     env_line DATABASE_ADMIN_URL "$(database_admin_url)"
+    env_line REDIS_URL "$(redis_url)"
     env_line JWT_SECRET "$(setting JWT_SECRET)"
     env_line INTERNAL_SERVICE_KEY "$(setting INTERNAL_SERVICE_KEY)"
 }
@@ -433,6 +449,35 @@ cmd_database() {
             "database_$verb"
             ;;
         *) usage_error "database takes start, stop, restart or psql, not \"$verb\"" ;;
+    esac
+}
+
+# ---- redis ----
+
+help_redis() {
+    cat <<'TEXT'
+Usage: ./fleet redis start | stop | restart | cli ARGUMENTS…
+
+The private Redis of this fleet, alone: starts it (with no process of the fleet), stops it, stops and
+starts it; cli is redis-cli against it, as in ./fleet redis cli KEYS '*'. The fleet goes on without it.
+TEXT
+}
+
+cmd_redis() {
+    local verb=${1:-}
+    [[ $verb == cli ]] || (($# == 1)) || usage_error "redis takes start, stop, restart or cli"
+    case $verb in
+        cli)
+            shift
+            is_alive redis || fail "no private Redis runs here"
+            redis_cli "$@"
+            ;;
+        start | stop | restart)
+            state_lock
+            ! fleet_is_up || redis_is_private || fail "the fleet's Redis is not a private one"
+            "redis_$verb"
+            ;;
+        *) usage_error "redis takes start, stop, restart or cli, not \"$verb\"" ;;
     esac
 }
 

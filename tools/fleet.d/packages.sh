@@ -2,7 +2,8 @@
 # Debian packages: installs what is missing, and nothing else.
 
 PACKAGES_RUN=(gcc libc6-dev cmake ninja-build pkg-config libevent-dev librabbitmq-dev libjansson-dev
-    libjwt-dev libssl-dev libpq-dev libcurl4-openssl-dev rabbitmq-server postgresql curl jq)
+    libjwt-dev libssl-dev libpq-dev libcurl4-openssl-dev libhiredis-dev rabbitmq-server postgresql
+    redis-server curl jq)
 PACKAGES_TEST=(clang clang-format libclang-rt-dev libcunit1-dev openssl git procps systemd docker-compose)
 PACKAGES_BENCH=(wrk)
 PACKAGES_NODE=(nodejs npm ca-certificates) # unless the user has a node of his own
@@ -42,7 +43,9 @@ packages_install() {
         fail "the packages could not be installed; all of it: $log"
     fi
     policy_restore
-    [[ " $* " != *' rabbitmq-server '* ]] || packages_disable_broker >>"$log" 2>&1
+    [[ " $* " != *' rabbitmq-server '* ]] ||
+        packages_disable rabbitmq-server.service epmd.socket epmd.service >>"$log" 2>&1
+    [[ " $* " != *' redis-server '* ]] || packages_disable redis-server.service >>"$log" 2>&1
 }
 
 apt_get() {
@@ -75,7 +78,7 @@ policy_restore() {
     fi
 }
 
-packages_disable_broker() {
+packages_disable() { # what would start for the whole system with the next boot
     [[ -d /run/systemd/system ]] || return 0
-    as_root systemctl disable --now rabbitmq-server.service epmd.socket epmd.service || true
+    as_root systemctl disable --now "$@" || true
 }

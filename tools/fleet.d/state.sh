@@ -4,10 +4,11 @@
 #   env       the user's own settings, KEY=VALUE lines, if there is such a file
 #   settings  secrets, ports and places that outlive ./fleet down, KEY=VALUE lines
 #   run/      wanted (KIND=N lines; there while the fleet is up), broker, database (the URLs in use),
-#             NAME.pid and NAME.json of each process, the keeper's socket
+#             redis (likewise), NAME.pid and NAME.json of each process, the keeper's socket
 #   logs/     a log for each process, and those of build and packages
 #   rabbitmq/ the broker's data, unless its user cannot reach it here (broker.sh)
 #   postgresql/  the database's, likewise (database.sh)
+#   redis/    that of Redis, likewise (redis.sh)
 
 FLEET_HOME=$(realpath --no-symlinks --canonicalize-missing -- "${FLEET_HOME:-$ROOT/.fleet}")
 RUN_DIR=$FLEET_HOME/run
@@ -133,12 +134,13 @@ require_env() {
 state_forget_env() {
     [[ -n ${CHATFLEET_HOME:-} ]] || return 0
     if [[ $CHATFLEET_HOME != "$FLEET_HOME" ]]; then
-        unset RABBITMQ_URL RABBITMQ_MANAGEMENT_URL DATABASE_URL DATABASE_ADMIN_URL JWT_SECRET \
+        unset RABBITMQ_URL RABBITMQ_MANAGEMENT_URL DATABASE_URL DATABASE_ADMIN_URL REDIS_URL JWT_SECRET \
             INTERNAL_SERVICE_KEY CHATFLEET_URL
         return
     fi
     ! broker_looks_private "${RABBITMQ_URL:-}" || unset RABBITMQ_URL RABBITMQ_MANAGEMENT_URL
     ! database_looks_private "${DATABASE_URL:-}" || unset DATABASE_URL DATABASE_ADMIN_URL
+    ! redis_looks_private "${REDIS_URL:-}" || unset REDIS_URL
 }
 
 # ---- secrets ----

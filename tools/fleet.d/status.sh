@@ -1,11 +1,11 @@
 # shellcheck shell=bash
-# ./fleet status: what runs, from the records, the admin endpoints, the management API, pg_isready.
+# ./fleet status: what runs, from the records, the admin endpoints, the management API, pg_isready, a PING.
 
 help_status() {
     cat <<'TEXT'
 Usage: ./fleet status [--json]
 
-Shows the broker, the database and each process that runs or should run: state (up; starting; unhealthy; dead),
+Shows the broker, the database, Redis and each process that runs or should run: state (up; starting; unhealthy; dead),
 pid, admin address, its first queue; then for each work queue of the broker, also of kinds of which
 none runs, the messages that wait (ready), that workers hold (unacked), that wait for a retry, and the
 dead letters (with those that a tool holds at the moment), as the management API counted them some seconds ago. Without that API these are the
@@ -14,7 +14,7 @@ With --json:
 
   {"up": true, "url": "http://…" | null,
    "broker": {"private", "alive", "pid", "amqp", "management", "version"},
-   "database": {"private", "alive", "pid", "address"},
+   "database": {"private", "alive", "pid", "address"}, "redis": {…the same…},
    "processes": [{"kind", "name", "pid", "state", "alive", "ready", "admin", "outdated",
                   "queue", "ready_messages", "unacked_messages"}],
    "queues": [{"queue", "ready", "unacked", "retrying", "dead", "dead_held"}]}
@@ -59,13 +59,14 @@ status_json() {
         --arg broker_pid "$(pid_of rabbitmq)" \
         --arg amqp "$(broker_address)" \
         --argjson database "$(status_database)" \
+        --argjson redis "$(status_redis)" \
         --arg management "$(management_address "$management")" \
         --argjson overview "$(api_or_null 'overview?columns=rabbitmq_version')" \
         --argjson queues "$(api_or_null "queues/$vhost?columns=name,messages_ready,messages_unacknowledged")" \
         --arg prefix "${EXCHANGE_PREFIX:-chat}" \
         --arg health "$(status_health)" '
         def known: if . == "" then null else . end;
-        def is_work: . as $name | any((".reply.", ".replay.", ".dlq.tools"); . as $own | $name
+        def is_work: . as $name | any((".reply.", ".replay.", ".control.", ".dlq.tools"); . as $own | $name
             | startswith($prefix + $own)) or test("\\.retry\\.|\\.dlq$|^amq\\.") | not;
         ([$health | split("\n")[] | select(. != "") | split(" ") | {(.[0]): .[1]}] | add // {}) as $codes
         | (($queues // []) | map({(.name): .}) | add // {}) as $queues
@@ -95,8 +96,9 @@ status_json() {
            amqp: ($amqp | known), management: ($management | known),
            version: $overview.rabbitmq_version} as $broker
         | {up: ($wanted and $broker.alive != false and $database.alive != false
+                and ($redis.alive != false or ($redis.private | not))
                 and ($processes | all(.ready))),
-           url: ($url | known), broker: $broker, database: $database, processes: $processes,
+           url: ($url | known), broker: $broker, database: $database, redis: $redis, processes: $processes,
            queues: $work}'
 }
 
@@ -179,6 +181,8 @@ status_table() {
         + "  \(.amqp // "")" + (if .management then "  management \(.management)" else "" end)
         + (if .version then "  version \(.version)" else "" end)' <<<"$1"
     jq --raw-output '.database | "PostgreSQL      \(if .alive then "up" elif .alive == null then "unknown" else "down" end)"
+        + "  \(.address // "")"' <<<"$1"
+    jq --raw-output '.redis | "Redis           \(if .alive then "up" elif .alive == null then "unknown" else "down" end)"
         + "  \(.address // "")"' <<<"$1"
     jq --raw-output 'select(any(.processes[]; .state == "dead"))
         | "Some should run and do not: ./fleet up starts them."' <<<"$1"

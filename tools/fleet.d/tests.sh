@@ -85,7 +85,7 @@ node_modules() {
 # where they are.
 servers_start() {
     local said
-    unset RABBITMQ_URL RABBITMQ_MANAGEMENT_URL DATABASE_URL DATABASE_ADMIN_URL PORT BIND_ADDRESS
+    unset RABBITMQ_URL RABBITMQ_MANAGEMENT_URL DATABASE_URL DATABASE_ADMIN_URL REDIS_URL REDIS_HOST REDIS_PORT PORT BIND_ADDRESS
     unset JWT_SECRET INTERNAL_SERVICE_KEY
     FLEET_HOME=$(mktemp -d "${TMPDIR:-/tmp}/chatfleet-test.XXXXXX")
     AT_EXIT=(servers_stop)
@@ -101,7 +101,7 @@ servers_start() {
 # have taken its port meanwhile.
 test_ports() {
     local name port=$((20000 + RANDOM % 2000))
-    for name in AMQP_PORT MANAGEMENT_PORT DISTRIBUTION_PORT EPMD_PORT DATABASE_PORT; do
+    for name in AMQP_PORT MANAGEMENT_PORT DISTRIBUTION_PORT EPMD_PORT DATABASE_PORT REDIS_PRIVATE_PORT; do
         set_value "$FLEET_HOME/settings" "$name" "$port"
         port=$((port + 2000))
     done

@@ -3,11 +3,15 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "common/base/clock.h"
 #include "common/base/log.h"
 #include "common/base/metrics.h"
 #include "workers/context-builder/prompt.h"
 
 static struct prompt_settings settings;
+/* Of the model that is asked first, by what the inference workers say. */
+static struct calibration calibration;
+static struct calibration_pool pool;
 
 static const struct config_key keys[] = {
     {"MAX_CONVERSATION_HISTORY_TOKENS", CONFIG_INT,
@@ -29,6 +33,11 @@ static struct metric_family injections_total = {
     "Questions that look as if they were to change the instructions, by what they look like", NULL,
     NULL};
 
+static struct metric_family calibration_prompts = {
+    "context_calibration_prompts", METRIC_GAUGE,
+    "Prompts whose tokens the model's server counted, by which the estimate is calibrated", NULL,
+    NULL};
+
 /* Count and log what the filter found; the text itself is in neither. */
 static void tell_of_injection(struct job *job, const json_t *kinds)
 {
@@ -46,6 +55,34 @@ static void tell_of_injection(struct job *job, const json_t *kinds)
     log_event(LOG_WARN, "possible prompt injection", LOG_STR("kinds", all),
               LOG_STR("filter", settings.injection_filter),
               LOG_STR("correlation_id", job_envelope(job)->correlation_id));
+}
+
+int build_start(struct worker *w, struct err *e)
+{
+    (void)w;
+    (void)e;
+    calibration_init(&calibration);
+    settings.calibration = &calibration;
+    worker_can_serve(w, true);
+    return 0;
+}
+
+void build_hear(const struct envelope *env, const json_t *body)
+{
+    struct calibration heard;
+    const char *source, *model;
+    struct err e;
+
+    if (strcmp(env->type, CONTROL_CALIBRATION) != 0)
+        return;
+    if (calibration_read(&heard, &source, &model, body, &e)) {
+        log_event(LOG_WARN, "calibration not read", LOG_STR("error", e.text));
+        return;
+    }
+    if (strcmp(model, settings.default_model) != 0)
+        return; /* the prompts are measured for the model that is asked first */
+    calibration_hear(&pool, source, &heard, clock_monotonic_us() / 1000, &calibration);
+    metric_set(metric_get(&calibration_prompts, ""), (double)calibration.prompts);
 }
 
 void build_handle(struct job *job)

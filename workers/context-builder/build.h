@@ -7,6 +7,10 @@
 
 extern const struct config_section build_section;
 
+int build_start(struct worker *w, struct err *e);
 void build_handle(struct job *job);
+
+/* What inference says on chat.control of how the model counts. */
+void build_hear(const struct envelope *env, const json_t *body);
 
 #endif

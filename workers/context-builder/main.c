@@ -17,6 +17,8 @@ int main(int argc, char **argv)
         .operations_count = sizeof(operations) / sizeof(operations[0]),
         .settings = &build_section,
         .settings_count = 1,
+        .start = build_start,
+        .control = build_hear,
     };
 
     return worker_main(&kind, argc, argv);

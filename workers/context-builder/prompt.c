@@ -10,9 +10,7 @@
 #include "workers/context-builder/screen.h"
 
 enum {
-    MESSAGE_TOKENS = 5, /* the marks around a message and its role */
-    LABEL_TOKENS = 4,   /* "[image] " before a reference */
-    ANSWER_TOKENS = 3,  /* the marks that ask for the answer */
+    LABEL_TOKENS = 4, /* "[image] " before a reference */
 };
 
 /* What came in, borrowed from the body. */
@@ -82,10 +80,16 @@ static const char *label_of(const char *content_type)
     return NULL;
 }
 
-static size_t cost_of(const struct message *m)
+/* In tokens, as estimated for the model. */
+static size_t cost_of(const struct message *m, const struct prompt_settings *settings)
 {
-    return MESSAGE_TOKENS + (label_of(m->type) ? LABEL_TOKENS : 0) +
-           tokens_estimate(json_string_value(m->content), json_string_length(m->content));
+    struct token_counts counts = {.cost = {0}};
+
+    tokens_count(json_string_value(m->content), json_string_length(m->content), &counts);
+    counts.cost[TOKENS_FRAME] += MESSAGE_TOKENS * TOKEN_COST;
+    if (label_of(m->type))
+        counts.cost[TOKENS_MARKS] += LABEL_TOKENS * TOKEN_COST;
+    return calibration_estimate(settings->calibration, &counts);
 }
 
 static void append(json_t *messages, const struct message *m, bool screened)
@@ -102,15 +106,16 @@ static void append(json_t *messages, const struct message *m, bool screened)
 
 /* The index of the first message of the newest ones that fit into the budget, and what they use of
  * it; -1 on failure. */
-static long first_within(json_t *history, size_t budget, size_t *used, struct err *e)
+static long first_within(json_t *history, const struct prompt_settings *settings, size_t *used,
+                         struct err *e)
 {
-    size_t i = json_array_size(history), cost;
+    size_t i = json_array_size(history), budget = (size_t)settings->history_tokens, cost;
     struct message m;
 
     for (*used = 0; i > 0; i--) {
         if (read_message(history, i - 1, &m, e))
             return -1;
-        cost = cost_of(&m);
+        cost = cost_of(&m, settings);
         if (cost > budget - *used)
             break;
         *used += cost;
@@ -129,7 +134,7 @@ static long add_history(json_t *messages, json_t *history, const struct prompt_s
                         size_t *tokens, struct err *e)
 {
     size_t used, i;
-    long first = first_within(history, (size_t)settings->history_tokens, &used, e), dropped = first;
+    long first = first_within(history, settings, &used, e), dropped = first;
     bool asked = false;
     struct message m;
 
@@ -142,7 +147,7 @@ static long add_history(json_t *messages, json_t *history, const struct prompt_s
         if (asked || strcmp(m.role, "assistant") != 0) {
             append(messages, &m, is_screened(settings));
         } else { /* its question is not there */
-            used -= cost_of(&m);
+            used -= cost_of(&m, settings);
             dropped++;
         }
     }
@@ -150,13 +155,15 @@ static long add_history(json_t *messages, json_t *history, const struct prompt_s
     return dropped;
 }
 
-static void add_system(json_t *messages, const struct request *r, const char *model, size_t *tokens)
+static void add_system(json_t *messages, const struct request *r,
+                       const struct prompt_settings *settings, size_t *tokens)
 {
-    char *text = instructions_write(r->context_type, r->title, r->context_data, model);
+    char *text =
+        instructions_write(r->context_type, r->title, r->context_data, settings->default_model);
     struct message m = {.role = "system", .content = json_string(text)};
 
     free(text);
-    *tokens += cost_of(&m);
+    *tokens += cost_of(&m, settings);
     append(messages, &m, false);
     json_decref(m.content);
 }
@@ -165,11 +172,11 @@ static json_t *make_prompt(const struct request *r, const struct prompt_settings
                            struct err *e)
 {
     struct message question = {"user", r->question_type, r->question};
-    size_t tokens = ANSWER_TOKENS + cost_of(&question);
+    size_t tokens = ANSWER_TOKENS + cost_of(&question, settings);
     json_t *messages = json_array();
     long dropped;
 
-    add_system(messages, r, settings->default_model, &tokens);
+    add_system(messages, r, settings, &tokens);
     dropped = add_history(messages, r->history, settings, &tokens, e);
     if (dropped < 0) {
         json_decref(messages);

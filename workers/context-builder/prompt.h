@@ -5,11 +5,13 @@
 #include <jansson.h>
 
 #include "common/base/err.h"
+#include "common/chat/calibration.h"
 
 struct prompt_settings {
     long history_tokens; /* what the messages before the question may cost, as estimated */
     char *default_model;
-    char *injection_filter; /* off, flag, redact, block */
+    char *injection_filter;                /* off, flag, redact, block */
+    const struct calibration *calibration; /* of the estimate, for that model; NULL: none */
 };
 
 /*

@@ -3,8 +3,8 @@
 #include <string.h>
 
 #include "common/base/clock.h"
-#include "common/chat/tokens.h"
 #include "common/worker/worker.h"
+#include "workers/inference/measure.h"
 #include "workers/inference/models.h"
 #include "workers/inference/prices.h"
 #include "workers/inference/settings.h"
@@ -34,30 +34,14 @@ static bool is_free(const struct generation *g)
            (g->answer.model && strstr(g->answer.model, ":free"));
 }
 
-static long prompt_tokens(const struct generation *g)
-{
-    const json_t *message;
-    size_t i, n = 0;
-
-    if (g->tokens_estimated > 0) /* the context builder has counted */
-        return (long)g->tokens_estimated;
-    json_array_foreach (g->messages, i, message) {
-        const json_t *content = json_object_get(message, "content");
-
-        if (json_is_string(content))
-            n += tokens_estimate(json_string_value(content), json_string_length(content));
-    }
-    return (long)n;
-}
-
 /* What the provider did not say is estimated, where there are tokens, and unknown where there is a price. */
 static json_t *usage_json(const struct generation *g)
 {
     static const struct answer nothing = {.has_usage = true};
     const struct answer *a = has_request(g) ? &g->answer : &nothing;
-    long prompt = a->has_usage ? a->prompt_tokens : prompt_tokens(g);
+    long prompt = a->has_usage ? a->prompt_tokens : measure_prompt(g);
     long completion =
-        a->has_usage ? a->completion_tokens : (long)tokens_estimate(g->text.data, g->text.len);
+        a->has_usage ? a->completion_tokens : measure_answer(g);
     long total = a->total_tokens > prompt + completion ? a->total_tokens : prompt + completion;
     double cost = 0;
     bool known = true;

@@ -174,6 +174,17 @@ static int status_of(const json_t *code)
     return status_of_name(text);
 }
 
+/* OpenRouter tells an account's limits as headers within the error. */
+static void read_limits(struct completion *c, json_t *metadata)
+{
+    json_t *left = NULL, *reset = NULL;
+
+    json_unpack(metadata, "{s:{s?o, s?o}}", "headers", "X-RateLimit-Remaining", &left,
+                "X-RateLimit-Reset", &reset);
+    c->limit_left = text_or_null(left);
+    c->limit_reset = text_or_null(reset);
+}
+
 static void read_error(struct completion *c, json_t *error)
 {
     json_t *message = NULL, *code = NULL, *type = NULL, *metadata = NULL;
@@ -188,6 +199,7 @@ static void read_error(struct completion *c, json_t *error)
     json_unpack(error, "{s?o, s?o, s?o, s?o}", "message", &message, "code", &code, "type", &type,
                 "metadata", &metadata);
     c->error = text_or_null(message);
+    read_limits(c, metadata);
     c->error_status = status_of(code);
     if (!c->error_status)
         c->error_status = status_of(json_object_get(metadata, "error_type"));

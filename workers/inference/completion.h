@@ -24,8 +24,9 @@ struct completion {
     bool has_cost;
     double cost;
     bool failed;
-    int error_status;  /* an HTTP status; 0: not said */
-    const char *error; /* the server's words; NULL: none */
+    int error_status;                     /* an HTTP status; 0: not said */
+    const char *error;                    /* the server's words; NULL: none */
+    const char *limit_left, *limit_reset; /* X-RateLimit-* within an error; NULL: not said */
 
     void *json;  /* internal */
     char *owned; /* internal */

@@ -10,8 +10,10 @@
 #include "workers/inference/charges.h"
 #include "workers/inference/control.h"
 #include "workers/inference/followers.h"
+#include "workers/inference/free_quota.h"
 #include "workers/inference/interim.h"
 #include "workers/inference/lookup.h"
+#include "workers/inference/measure.h"
 #include "workers/inference/models.h"
 #include "workers/inference/prices.h"
 #include "workers/inference/privacy.h"
@@ -189,18 +191,35 @@ void generation_text_ended(struct generation *g)
 
 static void give_up(struct generation *g);
 
-/* May end it. */
-static void ask(struct generation *g, const struct choice *c)
-{
-    struct model *m = c->model;
+static void ask_next(struct generation *g);
 
+/* Not this one; the next. */
+static void pass_over(struct generation *g, struct model *m)
+{
+    g->wanted = NULL;
+    g->passed = m;
+    g->passed_over = true;
+    ask_next(g);
+}
+
+/* May end it. */
+static void ask(struct generation *g, struct model *m)
+{
+    if (!models_allow(m, &g->ticket)) {
+        if (g->wanted)
+            free_quota_give_back(&g->place);
+        pass_over(g, m);
+        return;
+    }
     if (g->model)
         log_event(LOG_WARN, "next model asked",
                   LOG_STR("correlation_id", job_envelope(g->job)->correlation_id),
                   LOG_STR("failed", g->model->name), LOG_STR("model", m->name),
                   LOG_STR("provider", m->provider->name), LOG_STR("error", g->why.text));
     g->model = m;
-    g->ticket = c->ticket;
+    g->wanted = g->passed = NULL;
+    g->may_pass |= g->passed_over;
+    g->passed_over = false;
     g->asking = true;
     g->answer = (struct answer){.model = NULL};
     g->asked_us = clock_monotonic_us();
@@ -208,19 +227,44 @@ static void ask(struct generation *g, const struct choice *c)
     g->work = NULL;
     privacy_free(g->privacy); /* the next server may be one that sees all */
     g->privacy = NULL;
+    memset(&g->counts, 0, sizeof(g->counts));
     buf_clear(&g->text);
     buf_add(&g->text, "", 0);
     charges_begin(g);
     m->provider->begin(g);
 }
 
-static void ask_next(void *arg);
+/* What was waited for may have come: a place in a quota, or any model. */
+static void go_on(void *arg)
+{
+    struct generation *g = arg;
+
+    if (g->wanted)
+        ask(g, g->wanted);
+    else
+        ask_next(g);
+}
 
 static void pause_for(struct generation *g, int64_t ms)
 {
     if (!g->pause)
-        g->pause = timer_new(state.loop, ask_next, g);
+        g->pause = timer_new(state.loop, go_on, g);
     timer_set(g->pause, ms);
+}
+
+/* Whether there is a place for the one that is wanted is known now. */
+static void place_told(void *arg)
+{
+    struct generation *g = arg;
+
+    if (g->place.wait_ms < 0) {
+        pass_over(g, g->wanted);
+    } else if (g->place.wait_ms == 0) {
+        ask(g, g->wanted);
+    } else {
+        g->quota_waited_ms += g->place.wait_ms;
+        pause_for(g, g->place.wait_ms);
+    }
 }
 
 /* Where all models are left alone, how long to wait for one: 0 when it would take too long. */
@@ -235,31 +279,41 @@ static int64_t worth_waiting_ms(const struct generation *g)
     return in_time && waited_ms + wait_ms <= inference_settings.wait_s * 1000 ? wait_ms : 0;
 }
 
-/* Asks the next model behind g->model, now or when there is one to be asked; if there is none, gives
- * up. */
-static void ask_next(void *arg)
+/* No model is left to be asked now. */
+static void wait_or_give_up(struct generation *g)
 {
-    struct generation *g = arg;
-    struct choice c = models_choose(&g->chain, g->model, g->without,
-                                    inference_settings.free_wait_ms - g->quota_waited_ms);
-    int64_t wait_ms;
+    int64_t wait_ms = g->model ? 0 : worth_waiting_ms(g);
 
-    if (c.model && c.wait_ms == 0) {
-        ask(g, &c);
-    } else if (c.model) {
-        g->quota_waited_ms += c.wait_ms;
-        pause_for(g, c.wait_ms);
-    } else if (!g->model && (wait_ms = worth_waiting_ms(g)) > 0) {
+    g->passed = NULL;
+    if (wait_ms > 0) {
+        g->passed_over = false;
         pause_for(g, wait_ms);
+        return;
+    }
+    g->may_pass |= g->passed_over;
+    if (!g->model) {
+        log_event(LOG_WARN, "no model takes requests",
+                  LOG_STR("correlation_id", job_envelope(g->job)->correlation_id),
+                  LOG_NUM("ms", (long)models_wait_ms(&g->chain)));
+        err_set(&g->why, ERR_RETRY, 503, "no model takes requests for now");
+    }
+    give_up(g);
+}
+
+/* Asks the next model behind g->model, now or when there is room for it; if there is none, gives up. */
+static void ask_next(struct generation *g)
+{
+    int64_t wait_max_ms = inference_settings.free_wait_ms - g->quota_waited_ms;
+    struct model *m = models_choose(&g->chain, g->passed ? g->passed : g->model, g->without, &g->passed_over);
+
+    if (!m) {
+        wait_or_give_up(g);
+    } else if (!models_need_place(m)) {
+        ask(g, m);
     } else {
-        g->may_pass |= c.passed_over;
-        if (!g->model) {
-            log_event(LOG_WARN, "no model takes requests",
-                      LOG_STR("correlation_id", job_envelope(g->job)->correlation_id),
-                      LOG_NUM("ms", (long)models_wait_ms(&g->chain)));
-            err_set(&g->why, ERR_RETRY, 503, "no model takes requests for now");
-        }
-        give_up(g);
+        g->wanted = m;
+        if (free_quota_take(&g->place, wait_max_ms, place_told, g))
+            place_told(g);
     }
 }
 
@@ -293,6 +347,8 @@ static void generation_free(struct generation *g)
     followers_end(g);
     control_remove(g);
     timer_free(g->interim);
+    if (g->wanted)
+        free_quota_give_back(&g->place);
     timer_free(g->teller);
     timer_free(g->pause);
     charges_free(g);
@@ -379,6 +435,7 @@ void generation_done(struct generation *g)
     generation_text_ended(g);
     if (g->stream)
         tell(g);
+    measure_learn(g);
     count_request(g->model, "success");
     judge(g);
     metric_observe(metric_get(&answer_seconds, ""), (double)ms / 1000);
@@ -443,8 +500,6 @@ static void take_note(struct generation *g, const struct failure *f)
         models_failed(g->model, g->ticket, f->retry_after_ms);
     else
         models_unknown(g->model, g->ticket);
-    if (f->no_free_ms > 0)
-        models_no_free_ones(g->model, f->no_free_ms);
     g->may_pass |= f->why.kind == ERR_RETRY;
 }
 
@@ -567,6 +622,11 @@ void generation_handle(struct job *job)
 
 /* ---- life ---- */
 
+static void serve(struct worker *w)
+{
+    worker_can_serve(w, true);
+}
+
 int generation_start(struct worker *w, struct err *e)
 {
     TAILQ_INIT(&state.under_way);
@@ -574,12 +634,17 @@ int generation_start(struct worker *w, struct err *e)
     state.loop = worker_loop(w);
     control_start();
     charges_start(state.loop);
+    measure_start(worker_instance(w));
     if (prices_start(inference_settings.prices, e) || models_start(w, e)) {
         control_stop();
         return -1;
     }
+    if (free_quota_start(w, serve, e)) {
+        models_stop();
+        control_stop();
+        return -1;
+    }
     state.started = true;
-    worker_can_serve(w, true);
     return 0;
 }
 
@@ -597,6 +662,7 @@ void generation_stop(void)
     while ((g = TAILQ_FIRST(&state.waiting)))
         generation_free(g);
     models_stop();
+    free_quota_stop();
     control_stop();
     lookup_stop();
     prices_stop();
@@ -608,9 +674,11 @@ struct loop *generation_loop(void)
     return state.loop;
 }
 
-/* A model that fails is for its callers to hear of; the worker itself is well. */
+/* A model that fails is for its callers to hear of, and Redis is done without: the worker itself is
+ * well. */
 bool generation_healthy(json_t *dependencies)
 {
     models_health(dependencies);
+    free_quota_health(dependencies);
     return true;
 }

@@ -1,4 +1,5 @@
 /* The worker that has a model answer the prompts of chat turns. */
+#include "common/io/redis_settings.h"
 #include "workers/inference/control.h"
 #include "workers/inference/generation.h"
 #include "workers/inference/lookup.h"
@@ -11,13 +12,14 @@ static const struct worker_operation operations[] = {
 
 int main(int argc, char **argv)
 {
+    const struct config_section settings[] = {inference_section, redis_section};
     const struct worker_kind kind = {
         .name = "inference",
         .purpose = "has a model answer the prompts of chat turns",
         .operations = operations,
         .operations_count = sizeof(operations) / sizeof(operations[0]),
-        .settings = &inference_section,
-        .settings_count = 1,
+        .settings = settings,
+        .settings_count = sizeof(settings) / sizeof(settings[0]),
         .start = generation_start,
         .stop = generation_stop,
         .healthy = generation_healthy,

@@ -11,18 +11,17 @@
 #include "common/base/text.h"
 #include "common/base/uuid.h"
 #include "workers/inference/chain.h"
+#include "workers/inference/free_quota.h"
+#include "workers/inference/limits.h"
 #include "workers/inference/prices.h"
 #include "workers/inference/provider.h"
-#include "workers/inference/quota.h"
 #include "workers/inference/settings.h"
 
-enum { MODELS_MAX = 64, MINUTE_MS = 60000, DAY_MS = 86400000 };
+enum { MODELS_MAX = 64 };
 
 static struct {
-    struct worker *worker;
     struct model all[MODELS_MAX];
     size_t count;
-    struct quota minute, day; /* of the account's free models */
 } state;
 
 static struct metric_family breaker_state = {
@@ -34,26 +33,10 @@ static int64_t now_ms(void)
     return clock_monotonic_us() / 1000;
 }
 
-/* ---- the quota of free models ---- */
-
 /* OpenRouter counts the free ones of an account together. */
-static bool is_counted(const struct model *m)
+bool models_need_place(const struct model *m)
 {
     return m->free && m->provider == &provider_openrouter;
-}
-
-static int64_t quota_left_ms(const struct model *m)
-{
-    const struct inference_settings *s = &inference_settings;
-    int64_t minute, day;
-    long processes;
-
-    if (!is_counted(m))
-        return 0;
-    processes = worker_processes(state.worker);
-    minute = quota_wait_ms(&state.minute, s->free_per_minute, processes, now_ms());
-    day = quota_wait_ms(&state.day, s->free_per_day, processes, now_ms());
-    return minute > day ? minute : day;
 }
 
 /* ---- what is configured ---- */
@@ -98,6 +81,7 @@ static struct model *add(const struct provider *provider, const char *name, bool
     state.count++;
     *m = (struct model){.provider = provider, .name = name, .free = free};
     set_label(m);
+    calibration_init(&m->calibration);
     show(m);
     return m;
 }
@@ -238,9 +222,6 @@ int models_start(struct worker *w, struct err *e)
 {
     size_t i;
 
-    state.worker = w;
-    state.minute.span_ms = MINUTE_MS;
-    state.day.span_ms = DAY_MS;
     choose(&inference_settings);
     for (i = 0; i < state.count; i++) {
         if (!is_first_of_provider(i) || state.all[i].provider->start(worker_loop(w), e) == 0)
@@ -250,8 +231,6 @@ int models_start(struct worker *w, struct err *e)
         return -1;
     }
     say();
-    for (i = 0; i < state.count; i++)
-        quota_left_ms(&state.all[i]); /* so that the processes are counted from now on */
     return 0;
 }
 
@@ -289,45 +268,33 @@ const struct provider *models_provider(const char *name)
 
 /* ---- whom to ask ---- */
 
-static void take_quota(const struct model *m)
+struct model *models_choose(const struct chain *chain, const struct model *behind,
+                            const struct provider *without, bool *passed_over)
 {
-    if (!is_counted(m))
-        return;
-    quota_take(&state.minute, now_ms());
-    quota_take(&state.day, now_ms());
-}
-
-struct choice models_choose(const struct chain *chain, const struct model *behind,
-                            const struct provider *without, int64_t wait_max_ms)
-{
-    struct choice c = {.model = NULL};
     struct model *m;
 
     for (m = chain_next(chain, behind); m; m = chain_next(chain, m)) {
-        int64_t wait = quota_left_ms(m);
-
         if (m->provider == without)
             continue;
-        if (wait > wait_max_ms || breaker_wait_ms(&m->breaker, now_ms()) > wait) {
-            c.passed_over = true;
-            continue;
-        }
-        c.model = m;
-        c.wait_ms = wait;
-        if (wait == 0 && breaker_allows(&m->breaker, now_ms(), &c.ticket))
-            take_quota(m);
-        show(m);
-        break;
+        if (breaker_wait_ms(&m->breaker, now_ms()) == 0)
+            return m;
+        *passed_over = true;
     }
-    return c;
+    return NULL;
 }
 
-void models_no_free_ones(const struct model *m, int64_t for_ms)
+bool models_allow(struct model *m, uint32_t *ticket)
 {
-    if (!is_counted(m))
-        return;
-    quota_close(&state.day, now_ms() + (for_ms < DAY_MS ? for_ms : DAY_MS));
-    log_event(LOG_WARN, "free models left alone", LOG_NUM("ms", (long)quota_left_ms(m)));
+    bool allowed = breaker_allows(&m->breaker, now_ms(), ticket);
+
+    show(m);
+    return allowed;
+}
+
+void models_limits(const struct model *m, const struct limits *l)
+{
+    if (models_need_place(m))
+        free_quota_correct(l->left, l->reset_ms);
 }
 
 int64_t models_wait_ms(const struct chain *chain)
@@ -337,7 +304,8 @@ int64_t models_wait_ms(const struct chain *chain)
 
     for (i = 0; i < chain->count; i++) {
         const struct model *m = chain->models[i];
-        int64_t breaker = breaker_wait_ms(&m->breaker, now_ms()), quota = quota_left_ms(m);
+        int64_t breaker = breaker_wait_ms(&m->breaker, now_ms());
+        int64_t quota = models_need_place(m) ? free_quota_wait_ms() : 0;
         int64_t wait = breaker > quota ? breaker : quota;
 
         least = wait < least ? wait : least;

@@ -11,9 +11,11 @@
 #include <jansson.h>
 
 #include "common/base/err.h"
+#include "common/chat/calibration.h"
 #include "common/worker/worker.h"
 #include "workers/inference/breaker.h"
 
+struct limits;
 struct provider;
 
 struct model {
@@ -26,6 +28,8 @@ struct model {
     bool is_for_complex; /* of PAID_MODELS */
     char *own_name;      /* of one that was named: name, to be freed */
     struct breaker breaker;
+    struct calibration calibration; /* of the estimate of tokens */
+    int64_t told_us;                /* when others were told of it; monotonic, 0: not yet */
     const char *outcome; /* of its last request: "healthy" or "unhealthy"; NULL: none yet */
     char label[300];     /* model="…", for metrics */
 };
@@ -49,19 +53,14 @@ struct model *models_at(size_t i);
  * and joins the table; NULL when neither is configured, or the table is full. */
 struct model *models_named(const char *name);
 
-/* Whom to ask, now or after a while. */
-struct choice {
-    struct model *model; /* NULL: none */
-    uint32_t ticket;     /* by which the request's end is told */
-    int64_t wait_ms;  /* 0: it is to be asked now; else choose again then: its quota has no room */
-    bool passed_over; /* one that might be asked later was */
-};
-
-/* The first of the chain, or the next behind one (NULL: none yet); without those of a provider that does not take us
- * (NULL: with all). A free one whose quota has room within wait_max_ms is waited for, others are passed
- * over. */
-struct choice models_choose(const struct chain *chain, const struct model *behind,
-                            const struct provider *without, int64_t wait_max_ms);
+/* The first of the chain to ask, or the next behind one (NULL: none yet); without those of a provider that
+ * does not take us (NULL: with all). NULL: there is none. *passed_over is set if one that might be asked
+ * later was left out. */
+struct model *models_choose(const struct chain *chain, const struct model *behind,
+                            const struct provider *without, bool *passed_over);
+bool models_need_place(const struct model *m); /* in the quota of free ones */
+/* May a request go to it now? Its end is then told by the ticket. */
+bool models_allow(struct model *m, uint32_t *ticket);
 
 /* How a request ended, or goes: heard is its first word. */
 void models_heard(struct model *m, uint32_t ticket);
@@ -69,8 +68,8 @@ void models_succeeded(struct model *m, uint32_t ticket);
 void models_failed(struct model *m, uint32_t ticket, int64_t retry_after_ms); /* by the service */
 void models_unknown(struct model *m, uint32_t ticket); /* by something else */
 
-/* The account has no room for free ones until then, says the provider. */
-void models_no_free_ones(const struct model *m, int64_t for_ms);
+/* The model's server says how many requests the account has left. */
+void models_limits(const struct model *m, const struct limits *l);
 
 /* When one of the chain can be asked again, in milliseconds; 0: now. */
 int64_t models_wait_ms(const struct chain *chain);

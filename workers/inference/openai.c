@@ -16,6 +16,8 @@
 #include "common/base/text.h"
 #include "common/io/http.h"
 #include "workers/inference/completion.h"
+#include "workers/inference/limits.h"
+#include "workers/inference/measure.h"
 #include "workers/inference/models.h"
 #include "workers/inference/privacy.h"
 #include "workers/inference/provider.h"
@@ -170,18 +172,20 @@ static int64_t wait_asked_ms(const char *retry_after)
     return seconds < DAY_S ? (int64_t)(seconds * 1000) : DAY_S * 1000;
 }
 
-/* How long OpenRouter's account has no request left: the end is told in milliseconds since 1970. */
-static int64_t quota_ended_ms(const struct http_call *call)
+/* What the server says of the account's limits, in headers or, with c, in a refusal. */
+static void hear_limits(struct ask *ask, const struct completion *c)
 {
-    const char *left = http_call_header(call, "X-RateLimit-Remaining");
-    const char *reset = http_call_header(call, "X-RateLimit-Reset");
-    int64_t now_ms = clock_wall_ms(), until_ms;
-    char *end;
+    const char *left = http_call_header(ask->call, "X-RateLimit-Remaining");
+    const char *reset = http_call_header(ask->call, "X-RateLimit-Reset");
+    struct limits l;
 
-    if (!left || strcmp(left, "0") != 0 || !reset)
-        return 0;
-    until_ms = strtoll(reset, &end, 10);
-    return *end || until_ms <= now_ms ? 0 : until_ms - now_ms;
+    if (!left && c)
+        left = c->limit_left;
+    if (!reset && c)
+        reset = c->limit_reset;
+    l = limits_read(left, reset, c ? c->error : NULL, clock_wall_ms());
+    if (l.reset_ms > 0)
+        models_limits(ask->generation->model, &l);
 }
 
 /* The answer to a request that the server refused. */
@@ -189,14 +193,15 @@ static void fail_answer(struct ask *ask)
 {
     int code = http_call_status(ask->call);
     const char *retry_after = http_call_header(ask->call, "Retry-After");
-    const struct failure waits = {.retry_after_ms = wait_asked_ms(retry_after),
-                                  .no_free_ms = code == 429 ? quota_ended_ms(ask->call) : 0};
+    const struct failure waits = {.retry_after_ms = wait_asked_ms(retry_after)};
     struct completion c;
 
     log_event(LOG_WARN, "model server refused", LOG_NUM("status", code),
               LOG_STR("retry_after", retry_after));
     if (completion_read(&c, ask->body.data ? ask->body.data : "", ask->body.len))
         memset(&c, 0, sizeof(c));
+    if (code == 429)
+        hear_limits(ask, &c);
     fail_status(ask, code, c.error, &waits);
     completion_fini(&c);
 }
@@ -358,6 +363,8 @@ static void on_answered(void *arg, struct http_call *call)
             generation_named(ask->generation);
     }
 
+    if (http_call_status(call) == 200)
+        hear_limits(ask, NULL);
     ask->events =
         http_call_status(call) == 200 && type && strncasecmp(type, "text/event-stream", 17) == 0;
     /* What is asked for in one piece, or comes so, has its whole time. */
@@ -455,6 +462,7 @@ static void begin(const struct server *server, struct generation *g)
         generation_fail(g, &f);
         return;
     }
+    measure_messages(g, messages);
     ask = mem_alloc(sizeof(*ask));
     request.body = request_body(server, g, messages);
     request.body_len = strlen(request.body);

@@ -19,8 +19,10 @@
 #include "common/base/err.h"
 #include "common/base/mem.h"
 #include "common/base/uuid.h"
+#include "common/chat/tokens.h"
 #include "common/io/loop.h"
 #include "workers/inference/chain.h"
+#include "workers/inference/free_quota.h"
 
 struct following;
 struct http_call;
@@ -58,12 +60,17 @@ struct generation {
     struct model *model;            /* that is asked, or was last; NULL before the first */
     const struct provider *without; /* has shown that it does not take us; or NULL */
     struct err why;                 /* the last one's failure */
-    struct timer *pause;            /* until the next one's quota has room */
-    int64_t quota_waited_ms;        /* in all */
-    uint32_t ticket;                /* of this request, for its breaker */
-    bool asking;                    /* the model is at work */
-    struct privacy *privacy;        /* what the server has not seen; NULL: it has seen all */
-    struct buf text;                /* so far, of this model, with personal data restored */
+    struct model *passed;           /* the last that was passed over since then; or NULL */
+    bool passed_over;               /* one that might be asked later was */
+    struct model *wanted;           /* has a place, or is to get one, in its quota; or NULL */
+    struct place place;
+    struct timer *pause;        /* until that, or until there is a model to ask */
+    int64_t quota_waited_ms;    /* in all */
+    uint32_t ticket;            /* of this request, for its breaker */
+    bool asking;                /* the model is at work */
+    struct privacy *privacy;    /* what the server has not seen; NULL: it has seen all */
+    struct buf text;            /* so far, of this model, with personal data restored */
+    struct token_counts counts; /* of the prompt as this server sees it */
     struct answer answer;
     void *work; /* the provider's own */
 
@@ -134,7 +141,6 @@ struct failure {
     enum blame blame;
     int64_t retry_after_ms; /* as the service asked for; 0: it did not */
     bool in_doubt;          /* it was sent, and not refused: it may have cost something */
-    int64_t no_free_ms;     /* the account has no free requests for so long; 0: not said */
     struct err why;         /* for the job, if no other model is asked */
 };
 

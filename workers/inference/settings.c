@@ -45,7 +45,7 @@ static const struct config_key keys[] = {
      "Requests to OpenRouter's free models in a minute, of all processes; 0: any number."},
     {"FREE_MODEL_RATE_LIMIT_PER_DAY", CONFIG_INT, SETTING(free_per_day), "0", 0, 1000, NULL, NULL,
      false, "And in a day: 50, or 1000 for an account with credit; 0: any number."},
-    {"FREE_MODEL_WAIT_MS", CONFIG_INT, SETTING(free_wait_ms), "2000", 0, 60000, NULL, NULL, false,
+    {"FREE_MODEL_WAIT_MS", CONFIG_INT, SETTING(free_wait_ms), "2000", 0, 65000, NULL, NULL, false,
      "How long a request over that may wait for room, instead of taking the next model."},
     {"LLAMACPP_BASE_URL", CONFIG_STRING, SETTING(llamacpp_url), "", 0, 1024, NULL, NULL, false,
      "A llama.cpp server, as in http://127.0.0.1:8080/v1, which is asked before all others. Empty: "

@@ -17,7 +17,7 @@ export async function pulse(world) {
   const sum = (list, field) => list.reduce((n, queue) => n + (queue[field] ?? 0), 0);
   const dead = queues.filter(({ name }) => name.endsWith('.dlq'));
   const live = queues.filter(({ name }) => !name.endsWith('.dlq') && name !== EVENTS && !name.startsWith('amq.gen') &&
-    !name.startsWith('chat.reply.'));
+    !/^chat\.(reply|control)\./.test(name));
   const pending = await Promise.all(world.of('gateway').map(async ({ process }) =>
     valueOf(await metricsOf(process.adminPort), 'rpc_calls_pending')));
   return {

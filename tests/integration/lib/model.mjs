@@ -34,6 +34,7 @@ class Model {
   constructor({ mode = 'normal' } = {}) {
     this.mode = mode;
     this.modes = {}; // by the name of the model that is asked
+    this.count = null; // how many tokens the prompt of a request's body has; else always the same
     this.requests = [];
     this.costs = {};
     this.lookUps = [];
@@ -169,7 +170,12 @@ class Talk {
   }
 
   get usage() {
-    return this.body.usage?.include ? { ...MODEL_USAGE, cost: MODEL_COST } : MODEL_USAGE;
+    const usage = { ...MODEL_USAGE };
+    if (this.model.count) {
+      usage.prompt_tokens = this.model.count(this.body);
+      usage.total_tokens = usage.prompt_tokens + usage.completion_tokens;
+    }
+    return this.body.usage?.include ? { ...usage, cost: MODEL_COST } : usage;
   }
 
   // An object as the server of a stream sends it.
@@ -409,6 +415,18 @@ const MODES = {
     'x-ratelimit-limit': '50', 'x-ratelimit-remaining': '0',
     'x-ratelimit-reset': String(Date.now() + Number(seconds) * 1000),
   }),
+  // the same said within the body only, as OpenRouter does
+  'no-quota-body': (t, seconds) => t.json({ error: {
+    code: 429, message: 'Rate limit exceeded: free-models-per-day', metadata: { headers: {
+      'X-RateLimit-Limit': '50', 'X-RateLimit-Remaining': '0',
+      'X-RateLimit-Reset': String(Date.now() + Number(seconds) * 1000),
+    } } } }, 429),
+  // an answer that says how many requests are left for so many seconds
+  left: (t, left, seconds) => {
+    t.response.setHeader('x-ratelimit-remaining', left);
+    t.response.setHeader('x-ratelimit-reset', String(Date.now() + Number(seconds) * 1000));
+    t.answer();
+  },
   // the first n times 503, or what is told
   flaky: (t, n, status) => {
     if (t.model.again(t.question) < Number(n ?? 1)) refuse(t.response, Number(status ?? 503), 'not yet');
