@@ -90,8 +90,9 @@ static const char sql_lock[] =
 
 /* $1 turn, $2 conversation, $3 answer, $4 tenant, $5 user, $6 content, $7 metadata, $8 question,
  * $9 model, $10 prompt, $11 completion and $12 total tokens, $13 cost, $14 free, $15 ms, $16 epoch, $17
- * the turn's state, $18 request, $19 provider, $20 generation, $21 cost known, $22 tokens estimated. Of a turn that has its answer nothing is changed. An answer that was given anew
- * meanwhile stays the chosen one; one that was stopped before its first word is none to be chosen. */
+ * the turn's state, $18 request, $19 provider, $20 generation, $21 cost known, $22 tokens estimated.
+ * Of a turn that has its answer nothing is changed. An answer that was given anew meanwhile stays the
+ * chosen one; one that was stopped before its first word is none to be chosen. */
 #define TAKE_TURN(condition)                                                                       \
     "t AS (UPDATE chat.turns SET state = $17::text, problem = NULL, epoch = $16::int, "            \
     "finished_at = now() WHERE id = $1::uuid AND conversation_id = $2::uuid "                      \
