@@ -241,6 +241,36 @@ describe('a worker that is killed', () => {
   });
 });
 
+describe('where no queue takes', () => {
+  // As in a fleet whose persistence workers are older.
+  const without = async (operation, work) => {
+    await caller.channel.unbindQueue('persistence.commit', 'chat.rpc', operation);
+    try {
+      await work();
+    } finally {
+      await caller.channel.bindQueue('persistence.commit', 'chat.rpc', operation);
+    }
+  };
+
+  it('what requests have cost, turns go on, and it is logged', withWorker({}, (worker) => without('usage.record', async () => {
+    const { person, id } = await begin();
+    model.modes = { [MODEL]: 'paid-empty' };
+    assert.equal((await person.say(shim, id, ask())).status, 200);
+    await worker.event('no queue takes what goes aside', (line) => line.operation === 'usage.record');
+    assert.deepEqual(told(await rowsOf(id)), [['completed', SECOND, MODEL_COST, true]]);
+  })));
+
+  it('an answer that broke off, its turn fails all the same', withWorker({}, () => without('message.commit', async () => {
+    const { person, id } = await begin();
+    const messageId = uuid7();
+    const { type, body } = await person.send(caller, id, ask('truncate'), { stream: true }, { messageId });
+    assert.deepEqual([type, body.status, body.turn_id], ['error', 501, messageId]);
+    assert.equal((await person.turn(caller, messageId)).state, 'failed');
+    assert.deepEqual((await rowsAre('a row', id, ended(1))).map((u) => u.status), ['broken']);
+    await caller.take('inference.dlq');
+  })));
+});
+
 describe('a look-up', () => {
   const bodyOf = (generation, provider = 'openrouter') => ({
     turn_id: uuid7(), conversation_id: uuid7(), answer_id: uuid7(),
@@ -248,6 +278,9 @@ describe('a look-up', () => {
   });
   const of = (worker, outcome) => metricsOf(worker.adminPort).then((text) =>
     valueOf(text, 'usage_lookups_total', { outcome }) ?? 0);
+
+  const letterOf = (queue, turnId) => until(`a message in ${queue}`, async () =>
+    (await caller.takeAll(queue)).find((m) => m.content.includes(turnId)));
 
   it('is tried again, or is not, by what the provider says', withWorker({}, async () => {
     for (const [cost, queue, error] of [
@@ -261,7 +294,7 @@ describe('a look-up', () => {
       model.costs[generation] = cost;
       const body = bodyOf(generation);
       await caller.send('usage.lookup', body, { replyTo: null });
-      const letter = await caller.take(queue);
+      const letter = await letterOf(queue, body.turn_id); // other turns' look-ups wait there, too
       assert.deepEqual(JSON.parse(letter.content), body);
       assert.match(letter.properties.headers['x-error'], error);
       assert.equal(model.lookUps.filter((l) => l.id === generation).length, 1);
@@ -281,8 +314,9 @@ describe('a look-up', () => {
     }
     assert.equal(model.lookUps.length, before_);
     assert.equal(await of(worker, 'nobody asked'), 4);
-    await caller.send('usage.lookup', { ...bodyOf('x'), requests: [{}] }, { replyTo: null });
-    assert.match((await caller.take('inference.dlq')).properties.headers['x-error'], /usage\.lookup: .*request_id/);
+    const bad = { ...bodyOf('x'), requests: [{}] };
+    await caller.send('usage.lookup', bad, { replyTo: null });
+    assert.match((await letterOf('inference.dlq', bad.turn_id)).properties.headers['x-error'], /usage\.lookup: .*request_id/);
   }));
 });
 

@@ -120,6 +120,24 @@ describe('stopping', () => {
       assert.equal((await billed(id)).length, 20);
     });
 
+    it('costs what the provider says of it later', async () => {
+      const { person, id } = await begin();
+      const question = ask('stall');
+      const stream = await open(person, id, question);
+      await stream.has(PARTIAL.length);
+      model.costs[requestsOf(question)[0].generation] = { total_cost: 0.25, native_tokens_prompt: 40, native_tokens_completion: 9 };
+      await stop(person, id, stream.events[0].data.turn_id);
+      await stream.ended;
+      assert.equal(stream.last.data.usage.cost_known, false);
+      const [row] = await until('it is known', async () => {
+        const rows = await billed(id);
+        return rows.every((bill) => bill.cost_known) && rows;
+      });
+      assert.deepEqual([row.status, Number(row.cost_credits), row.prompt_tokens, row.completion_tokens],
+                       ['stopped', 0.25, 40, 9]);
+      assert.equal((await billed(id)).length, 1);
+    });
+
     it('gives a caller who waits for the whole what there is', async () => {
       const { person, id } = await begin();
       const question = ask('mute');

@@ -364,21 +364,12 @@ static long passed_ms(const struct generation *g)
     return g->begun ? (long)((clock_monotonic_us() - g->begun_us) / 1000) : 0;
 }
 
-/* In the place of a request, where none came to anything. */
-static json_t *no_request(const struct generation *g)
-{
-    return json_pack("{s:s, s:s, s:b, s:I, s:{s:i, s:i, s:i, s:f}}", "model", "none", "provider",
-                     "none", "is_free_model", true, "processing_time_ms", (json_int_t)passed_ms(g),
-                     "usage", "prompt_tokens", 0, "completion_tokens", 0, "total_tokens", 0, "cost",
-                     0.0);
-}
-
 /* ending: how it ended if it is not whole; or NULL */
 static json_t *answer_json(const struct generation *g, const char *ending)
 {
     const char *reason = g->answer.finish_reason;
     double usual_ms = state.usual_ms > 0 ? state.usual_ms : (double)passed_ms(g);
-    json_t *answer = g->model ? charges_json(g) : no_request(g);
+    json_t *answer = charges_json(g);
 
     json_object_set_new(answer, "content", json_stringn(g->text.data, g->text.len));
     json_object_set_new(answer, "estimated_response_time", json_integer((json_int_t)usual_ms));
@@ -471,7 +462,7 @@ void generation_interrupt(struct generation *g)
 
     if (g->asking) {
         stop_asking(g);
-    } else { /* none that was asked before has begun to answer */
+    } else { /* none that was asked before has begun to answer: there is no request */
         g->model = NULL;
         g->answer = (struct answer){.model = NULL};
         buf_clear(&g->text);
