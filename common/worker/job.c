@@ -111,6 +111,18 @@ void job_accept(struct job *job, json_t *answer, json_t *body)
     forward(job, body, answer);
 }
 
+void job_fail_partly(struct job *job, const struct err *e, json_t *body)
+{
+    const char *slip = steps_left(job);
+    struct err why = *e;
+
+    why.kind = ERR_FATAL;
+    job->partly = body;
+    if (slip)
+        job->ends_by = arena_strndup(job->arena, slip, strcspn(slip, " "));
+    settle_failure(job, &why, NULL);
+}
+
 void job_reject(struct job *job, int status, const char *fmt, ...)
 {
     struct err e = {.kind = ERR_REJECT, .status = status};
@@ -306,5 +318,6 @@ void job_free(struct job *job)
         TAILQ_REMOVE(&w->stalled, job, stalled_link);
     json_decref(job->body);
     json_decref(job->handed_on);
+    json_decref(job->partly);
     arena_free(job->arena);
 }

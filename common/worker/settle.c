@@ -154,6 +154,7 @@ static void drop_outputs(struct job *job)
             mq_forget(o->class == OUTPUT_REPLY ? w->reply_channel : w->publish_channel, o->publish);
     }
     job->outputs_count = 0;
+    job->ends_by = NULL; /* which has not been able to end it */
 }
 
 /* The answer does not reach the caller, whose deadline will tell him. */
@@ -423,6 +424,29 @@ static json_t *failed_step(const struct job *job)
     return job->operation->step && json_object_get(job->body, "turn") ? job->body : NULL;
 }
 
+/* The turn's epoch goes with its answer, so that a later one's wins. */
+static void put_epoch(struct job *job, struct mq_message *m)
+{
+    if (job->envelope.epoch || job->envelope.deliveries)
+        mq_table_put_int(job->arena, &m->headers, HEADER_EPOCH, job_epoch(job));
+}
+
+/* The turn ends with what the step came to. Returns false when that cannot be told. */
+static bool add_partly(struct job *job, json_t *problem)
+{
+    struct mq_message *m;
+
+    if (!job->ends_by)
+        return false;
+    json_object_set(job->partly, "problem", problem);
+    m = add_step(job, job->ends_by, NULL, job->envelope.reply_to, json_incref(job->partly));
+    put_epoch(job, m);
+    if (m->body_len <= (size_t)process_settings.message_max)
+        return true;
+    job->outputs_count--;
+    return false;
+}
+
 /* The caller is told of the failure: by an answer, or by the end of the turn. */
 static void add_problem(struct job *job, const struct err *e, json_t *errors)
 {
@@ -436,6 +460,10 @@ static void add_problem(struct job *job, const struct err *e, json_t *errors)
     turn = json_object_get(step, "turn");
     json_object_set(problem, "turn_id", json_object_get(turn, "id"));
     json_object_set(problem, "user_message_id", json_object_get(turn, "question_id"));
+    if (add_partly(job, problem)) {
+        json_decref(problem);
+        return;
+    }
     body = json_pack("{s:O, s:o}", "turn", turn, "problem", problem);
     json_object_set(body, "user_message", json_object_get(step, "user_message"));
     add_step(job, OPERATION_TURN_FAIL, NULL, job->envelope.reply_to, body);
@@ -589,9 +617,7 @@ void settle_forward(struct job *job, const char *operation, const char *slip, js
         refuse_step(job, operation, m->body_len, answer);
         return;
     }
-    /* The turn's epoch goes with its answer, so that a later one's wins. */
-    if (job->envelope.epoch || job->envelope.deliveries)
-        mq_table_put_int(job->arena, &m->headers, HEADER_EPOCH, job_epoch(job));
+    put_epoch(job, m);
     if (answer)
         add_answer(job, TYPE_REPLY, 202, answer);
     publish_outputs(job);

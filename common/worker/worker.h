@@ -94,6 +94,11 @@ void job_refuse(struct job *job, int status, json_t *problem);
 /* e->kind decides: retried with a delay, answered, or dead-lettered. A step of a turn that fails for
  * good hands the problem to turn.fail, which ends the turn and tells the caller. */
 void job_fail(struct job *job, const struct err *e);
+/* A step of a turn fails for good, but has come to something: the same with ERR_FATAL, only that the next step
+ * of the slip ends the turn instead of turn.fail; it gets the body and, beside what is in it, the
+ * problem. Where there is no such step, or that message would be too large, it is job_fail(). Takes the
+ * body. */
+void job_fail_partly(struct job *job, const struct err *e, json_t *body);
 /* What the caller asked for cannot be done: job_fail() with a reject. */
 void job_reject(struct job *job, int status, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));

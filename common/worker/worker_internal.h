@@ -45,6 +45,8 @@ struct job {
     struct output outputs[OUTPUTS_MAX];
     size_t outputs_count;
     json_t *handed_on;   /* what was forwarded, when it is a turn's */
+    json_t *partly;      /* what a failed step came to; NULL: nothing */
+    const char *ends_by; /* the operation that gets that */
     const char *outcome; /* for log and metrics */
     struct err why;      /* of a failure */
     bool failed;

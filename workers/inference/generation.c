@@ -305,21 +305,28 @@ static bool is_free(const struct generation *g)
     return g->model->free || (g->answer.model && strstr(g->answer.model, ":free"));
 }
 
-static json_t *answer_json(const struct generation *g, long ms)
+static long passed_ms(const struct generation *g)
 {
+    return (long)((clock_monotonic_us() - g->begun_us) / 1000);
+}
+
+/* ending: how it ended if it is not whole; or NULL */
+static json_t *answer_json(const struct generation *g, const char *ending)
+{
+    long ms = passed_ms(g);
     const struct answer *a = &g->answer;
     bool is_free_model = is_free(g);
     double usual_ms = state.usual_ms > 0 ? state.usual_ms : (double)ms;
 
-    return json_pack("{s:s%, s:s, s:s, s:s, s:b, s:I, s:I, s:s?, s:{s:I, s:I, s:I, s:f}}",
-                     "content", g->text.data, g->text.len, "model",
+    return json_pack("{s:s%, s:s*, s:s, s:s, s:s*, s:b, s:I, s:I, s:s?, s:{s:I, s:I, s:I, s:f}}",
+                     "content", g->text.data, g->text.len, "ending", ending, "model",
                      a->model ? a->model : g->model->name, "provider", g->model->provider->name,
-                     "finish_reason", a->finish_reason ? a->finish_reason : "stop", "is_free_model",
-                     is_free_model, "processing_time_ms", (json_int_t)ms, "estimated_response_time",
-                     (json_int_t)usual_ms, "generation_id", a->generation_id, "usage",
-                     "prompt_tokens", (json_int_t)a->prompt_tokens, "completion_tokens",
-                     (json_int_t)a->completion_tokens, "total_tokens", (json_int_t)a->total_tokens,
-                     "cost", is_free_model ? 0.0 : a->cost);
+                     "finish_reason", ending || a->finish_reason ? a->finish_reason : "stop",
+                     "is_free_model", is_free_model, "processing_time_ms", (json_int_t)ms,
+                     "estimated_response_time", (json_int_t)usual_ms, "generation_id",
+                     a->generation_id, "usage", "prompt_tokens", (json_int_t)a->prompt_tokens,
+                     "completion_tokens", (json_int_t)a->completion_tokens, "total_tokens",
+                     (json_int_t)a->total_tokens, "cost", is_free_model ? 0.0 : a->cost);
 }
 
 /* How long answers take, as a forecast for the next. */
@@ -339,13 +346,24 @@ static void judge(const struct generation *g)
         models_succeeded(g->model, g->ticket);
 }
 
-void generation_done(struct generation *g)
+/* For the step that ends the turn. The caller owns it. */
+static json_t *step_json(const struct generation *g, const char *ending)
 {
     const char *const handed_on[] = {"turn", "user_message"};
-    long ms = (long)((clock_monotonic_us() - g->begun_us) / 1000);
-    struct job *job = g->job;
     json_t *body = json_object();
     size_t i;
+
+    for (i = 0; i < sizeof(handed_on) / sizeof(handed_on[0]); i++)
+        json_object_set(body, handed_on[i], json_object_get(job_body(g->job), handed_on[i]));
+    json_object_set_new(body, "answer", answer_json(g, ending));
+    return body;
+}
+
+void generation_done(struct generation *g)
+{
+    long ms = passed_ms(g);
+    struct job *job = g->job;
+    json_t *body;
 
     generation_text_ended(g);
     if (g->stream)
@@ -356,9 +374,7 @@ void generation_done(struct generation *g)
     count_tokens(g->model, "completion", g->answer.completion_tokens);
     judge(g);
     metric_observe(metric_get(&answer_seconds, ""), (double)ms / 1000);
-    for (i = 0; i < sizeof(handed_on) / sizeof(handed_on[0]); i++)
-        json_object_set(body, handed_on[i], json_object_get(job_body(job), handed_on[i]));
-    json_object_set_new(body, "answer", answer_json(g, ms));
+    body = step_json(g, NULL);
     learn(ms);
     generation_free(g);
     job_forward(job, body);
@@ -384,20 +400,34 @@ static void take_note(struct generation *g, const struct failure *f)
     g->may_pass |= f->why.kind == ERR_RETRY;
 }
 
+/* A second text must not follow the first: what came is kept, and the turn fails. */
+static void break_off(struct generation *g)
+{
+    struct err why = g->why;
+    struct job *job = g->job;
+    json_t *body;
+
+    generation_text_ended(g);
+    tell(g);
+    complete_usage(g);
+    body = step_json(g, "broken");
+    generation_free(g);
+    job_fail_partly(job, &why, body);
+}
+
 static void give_up(struct generation *g)
 {
     struct err why = g->why;
     struct job *job = g->job;
 
-    if (g->told > 0) { /* a second text must not follow the first */
-        why.kind = ERR_FATAL;
-        generation_text_ended(g);
-        tell(g);
-    } else if (g->may_pass) {
-        why.kind = ERR_RETRY;
+    if (g->told > 0) {
+        break_off(g);
+    } else {
+        if (g->may_pass)
+            why.kind = ERR_RETRY;
+        generation_free(g);
+        job_fail(job, &why);
     }
-    generation_free(g);
-    job_fail(job, &why);
     begin_waiting();
 }
 

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "common/base/uuid.h"
 #include "common/chat/body.h"
 #include "workers/persistence/database.h"
 #include "workers/persistence/handlers.h"
@@ -16,6 +17,7 @@ struct ending {
     const char *turn_id, *conversation_id, *kind, *question_id, *answer_id;
     json_t *user_message, *answer, *problem; /* borrowed */
     const char *content, *model, *provider, *finish_reason;
+    const char *how; /* it ended: NULL (whole), ENDING_STOPPED or ENDING_BROKEN */
     int free_model;
     json_int_t processing_ms, estimated_ms, prompt_tokens, completion_tokens, total_tokens;
     double cost;
@@ -23,6 +25,16 @@ struct ending {
     bool tried_again; /* to commit it although it failed */
     struct outcome outcome;
 };
+
+static bool is_error(json_int_t status)
+{
+    return status >= 400 && status <= 599;
+}
+
+static bool is_broken(const struct ending *x)
+{
+    return x->how && strcmp(x->how, ENDING_BROKEN) == 0;
+}
 
 static int unpack_turn(struct job *job, struct ending *x, struct err *e)
 {
@@ -37,23 +49,39 @@ static int unpack_turn(struct job *job, struct ending *x, struct err *e)
     return 0;
 }
 
+static int check_problem(const struct ending *x, struct err *e)
+{
+    if (is_error(json_integer_value(json_object_get(x->problem, "status"))))
+        return 0;
+    return err_set(e, ERR_FATAL, 400, "the turn's problem cannot be read");
+}
+
+static int check_how(const struct ending *x, struct err *e)
+{
+    if (!x->how || strcmp(x->how, ENDING_STOPPED) == 0)
+        return 0;
+    if (is_broken(x))
+        return check_problem(x, e);
+    return err_set(e, ERR_FATAL, 400, "the answer's ending %.40s is not known", x->how);
+}
+
 static int unpack_answer(struct ending *x, struct err *e)
 {
     json_error_t at;
 
     if (!x->answer ||
-        json_unpack_ex(x->answer, &at, 0,
-                       "{s:s, s:s, s?s, s?s, s:b, s:I, s?I, s:{s:I, s:I, s:I, s:F}}", "content",
-                       &x->content, "model", &x->model, "provider", &x->provider, "finish_reason",
-                       &x->finish_reason, "is_free_model", &x->free_model, "processing_time_ms",
-                       &x->processing_ms, "estimated_response_time", &x->estimated_ms, "usage",
-                       "prompt_tokens", &x->prompt_tokens, "completion_tokens",
-                       &x->completion_tokens, "total_tokens", &x->total_tokens, "cost", &x->cost))
+        json_unpack_ex(
+            x->answer, &at, 0, "{s:s, s?s, s:s, s?s, s?s, s:b, s:I, s?I, s:{s:I, s:I, s:I, s:F}}",
+            "content", &x->content, "ending", &x->how, "model", &x->model, "provider", &x->provider,
+            "finish_reason", &x->finish_reason, "is_free_model", &x->free_model,
+            "processing_time_ms", &x->processing_ms, "estimated_response_time", &x->estimated_ms,
+            "usage", "prompt_tokens", &x->prompt_tokens, "completion_tokens", &x->completion_tokens,
+            "total_tokens", &x->total_tokens, "cost", &x->cost))
         return err_set(e, ERR_FATAL, 400, "the answer cannot be read: %s",
                        x->answer ? at.text : "there is none");
     /* A price that nobody asks is not worth losing the answer. */
     x->cost = x->cost > cost_max ? cost_max : x->cost > 0 ? x->cost : 0;
-    return 0;
+    return check_how(x, e);
 }
 
 /* ---- commit ---- */
@@ -62,46 +90,66 @@ static const char sql_lock[] =
     "SELECT 1 FROM chat.conversations c WHERE c.id = $1::uuid FOR NO KEY UPDATE";
 
 /* $1 turn, $2 conversation, $3 answer, $4 tenant, $5 user, $6 content, $7 metadata, $8 question,
- * $9 model, $10 prompt, $11 completion and $12 total tokens, $13 cost, $14 free, $15 ms, $16 epoch.
- * Of a turn that has its answer nothing is changed. An answer that was given anew meanwhile stays the
- * chosen one. */
-#define COMMIT(before, condition)                                                                  \
-    "WITH " before "t AS (UPDATE chat.turns SET state = 'completed', problem = NULL, "             \
-    "epoch = $16::int, finished_at = now() WHERE id = $1::uuid AND conversation_id = $2::uuid "    \
-    "AND epoch <= $16::int AND " condition " RETURNING id, created_at), "                          \
-    "c AS (UPDATE chat.conversations SET next_seq = next_seq + 1 "                                 \
-    "WHERE id = $2::uuid AND EXISTS (SELECT 1 FROM t) RETURNING next_seq - 1 AS seq), "            \
+ * $9 model, $10 prompt, $11 completion and $12 total tokens, $13 cost, $14 free, $15 ms, $16 epoch, $17
+ * the turn's state. Of a turn that has its answer nothing is changed. An answer that was given anew
+ * meanwhile stays the chosen one; one that was stopped before its first word is none to be chosen. */
+#define TAKE_TURN(condition)                                                                       \
+    "t AS (UPDATE chat.turns SET state = $17::text, problem = NULL, epoch = $16::int, "            \
+    "finished_at = now() WHERE id = $1::uuid AND conversation_id = $2::uuid "                      \
+    "AND epoch <= $16::int AND " condition " RETURNING id, created_at), "
+#define TAKE_SEQ(condition)                                                                        \
+    "c AS (UPDATE chat.conversations SET next_seq = next_seq + 1 WHERE id = $2::uuid "             \
+    "AND EXISTS (SELECT 1 FROM t)" condition " RETURNING next_seq - 1 AS seq), "
+#define BILL                                                                                       \
     "u AS (INSERT INTO chat.usage_tracking (id, tenant_id, user_id, conversation_id, message_id, " \
     "model_used, prompt_tokens, completion_tokens, total_tokens, cost_credits, is_free_model, "    \
     "processing_time_ms) SELECT $1::uuid, $4, $5::uuid, $2::uuid, $3::uuid, left($9::text, 100), " \
-    "$10::int, $11::int, $12::int, $13::numeric, $14::boolean, $15::int FROM c) "                  \
+    "$10::int, $11::int, $12::int, $13::numeric, $14::boolean, $15::int FROM p) "
+#define SAVE                                                                                       \
     "INSERT INTO chat.messages AS m (id, tenant_id, user_id, conversation_id, seq, sender_type, "  \
     "content, metadata, parent_message_id, turn_id, chosen) "                                      \
-    "SELECT $3::uuid, $4, $5::uuid, $2::uuid, c.seq, 'assistant', $6::text, $7::jsonb, $8::uuid, " \
-    "$1::uuid, NOT EXISTS (SELECT 1 FROM chat.turns l WHERE l.conversation_id = $2::uuid "         \
-    "AND l.question_id = $8::uuid AND l.state = 'completed' "                                      \
-    "AND (l.created_at, l.id) > (t.created_at, t.id)) FROM c, t RETURNING m.seq, " ROW_MS(         \
-        "m.created_at")
-static const char sql_commit[] = COMMIT("", "state = 'accepted'");
+    "SELECT $3::uuid, $4, $5::uuid, $2::uuid, p.seq, 'assistant', $6::text, $7::jsonb, $8::uuid, " \
+    "$1::uuid, $6::text <> '' AND NOT EXISTS (SELECT 1 FROM chat.turns l "                         \
+    "WHERE l.conversation_id = $2::uuid AND l.question_id = $8::uuid "                             \
+    "AND l.state IN ('completed', 'stopped') "                                                     \
+    "AND (l.created_at, l.id) > (t.created_at, t.id)) FROM p, t "
+#define SAVED "RETURNING m.seq, " ROW_MS("m.created_at")
+
+#define NEW_PLACE "p AS (SELECT c.seq FROM c), "
+
+static const char sql_commit[] =
+    "WITH " TAKE_TURN("state = 'accepted'") TAKE_SEQ("") NEW_PLACE BILL SAVE SAVED;
+
 /* One that failed may still be answered: by a step that was replayed, or by the second of two
  * deliveries. Not if its idempotency key, free since then, stands for a later request: that one has an
  * answer of its own. Else the key is taken back, so that a later request gets this answer. A turn
- * without a hash is one of before there were any. */
-static const char sql_commit_failed[] = COMMIT(
-    "f AS (SELECT t.kind, t.idempotency_key AS key, t.payload_hash AS hash FROM chat.turns t "
-    "WHERE t.id = $1::uuid AND t.conversation_id = $2::uuid AND t.epoch <= $16::int "
-    "AND t.state = 'failed'), "
-    "k AS (INSERT INTO chat.idempotency_keys (tenant_id, user_id, key, operation, payload_hash, "
-    "message_id) SELECT $4, $5::uuid, f.key, 'message.' || f.kind, f.hash, $1::uuid FROM f "
-    "WHERE f.key IS NOT NULL AND f.hash IS NOT NULL ON CONFLICT DO NOTHING RETURNING 1), "
-    "go AS (SELECT 1 FROM f WHERE f.key IS NULL OR f.hash IS NULL UNION ALL SELECT 1 FROM k), ",
-    "state = 'failed' AND EXISTS (SELECT 1 FROM go)");
+ * without a hash is one of before there were any. What it left of an answer that broke off is replaced,
+ * in its place. */
+#define FAILED_BEFORE                                                                              \
+    "f AS (SELECT t.kind, t.idempotency_key AS key, t.payload_hash AS hash FROM chat.turns t "     \
+    "WHERE t.id = $1::uuid AND t.conversation_id = $2::uuid AND t.epoch <= $16::int "              \
+    "AND t.state = 'failed'), "                                                                    \
+    "k AS (INSERT INTO chat.idempotency_keys (tenant_id, user_id, key, operation, payload_hash, "  \
+    "message_id) SELECT $4, $5::uuid, f.key, 'message.' || f.kind, f.hash, $1::uuid FROM f "       \
+    "WHERE f.key IS NOT NULL AND f.hash IS NOT NULL ON CONFLICT DO NOTHING RETURNING 1), "         \
+    "go AS (SELECT 1 FROM f WHERE f.key IS NULL OR f.hash IS NULL UNION ALL SELECT 1 FROM k), "    \
+    "o AS (SELECT m.seq FROM chat.messages m WHERE m.id = $3::uuid AND m.turn_id = $1::uuid), "
+#define OLD_PLACE "p AS (SELECT c.seq FROM c UNION ALL SELECT o.seq FROM o, t), "
+#define REPLACE                                                                                    \
+    "ON CONFLICT (id) DO UPDATE SET content = EXCLUDED.content, metadata = EXCLUDED.metadata, "    \
+    "chosen = EXCLUDED.chosen "
+#define STILL_FAILED "state = 'failed' AND EXISTS (SELECT 1 FROM go)"
+#define NOTHING_LEFT " AND NOT EXISTS (SELECT 1 FROM o)"
+
+static const char sql_commit_failed[] = "WITH " FAILED_BEFORE TAKE_TURN(STILL_FAILED)
+    TAKE_SEQ(NOTHING_LEFT) OLD_PLACE BILL SAVE REPLACE SAVED;
 
 /* Of several answers the one is chosen that was asked for last, whichever came last: an earlier turn may
  * be slow, or be replayed. $1 conversation, $2 question */
 static const char sql_choose[] =
-    "WITH l AS (SELECT t.id FROM chat.turns t WHERE t.conversation_id = $1::uuid "
-    "AND t.question_id = $2::uuid AND t.state = 'completed' "
+    "WITH l AS (SELECT t.id FROM chat.turns t JOIN chat.messages a ON a.id = t.answer_id "
+    "WHERE t.conversation_id = $1::uuid AND t.question_id = $2::uuid "
+    "AND t.state IN ('completed', 'stopped') AND a.content <> '' "
     "ORDER BY t.created_at DESC, t.id DESC LIMIT 1) "
     "UPDATE chat.messages m SET chosen = (t.id = l.id) FROM chat.turns t, l "
     "WHERE t.conversation_id = $1::uuid AND t.question_id = $2::uuid AND m.id = t.answer_id "
@@ -109,10 +157,10 @@ static const char sql_choose[] =
 
 static json_t *metadata(const struct ending *x, int epoch)
 {
-    return json_pack("{s:s, s:s?, s:s?, s:b, s:I, s:I, s:i}", "model", x->model, "provider",
+    return json_pack("{s:s, s:s?, s:s?, s:b, s:I, s:I, s:i, s:s*}", "model", x->model, "provider",
                      x->provider, "finish_reason", x->finish_reason, "is_free_model", x->free_model,
                      "processing_time_ms", x->processing_ms, "estimated_response_time",
-                     x->estimated_ms, "epoch", epoch);
+                     x->estimated_ms, "epoch", epoch, "ending", x->how);
 }
 
 static json_t *usage(const struct ending *x)
@@ -190,44 +238,44 @@ static const char *number(struct job *job, json_int_t n)
     return arena_printf(job_arena(job), "%lld", (long long)n);
 }
 
-static void commit(struct job *job, struct ending *x, const char *sql)
+static const char *metadata_text(struct job *job, const struct ending *x)
 {
-    const struct envelope *env = job_envelope(job);
-    struct transaction *t = transaction_new(job, x->conversation_id);
-    int epoch = job_epoch(job);
-    json_t *about = metadata(x, epoch);
+    json_t *about = metadata(x, job_epoch(job));
     const char *text;
     size_t n;
 
     text = body_text(job_arena(job), about, &n);
     json_decref(about);
+    return text;
+}
+
+/* The shortest that is read as the same. */
+static const char *cost_text(struct job *job, const struct ending *x)
+{
+    return arena_printf(job_arena(job), "%.15g", x->cost);
+}
+
+static void commit(struct job *job, struct ending *x, const char *sql)
+{
+    const struct envelope *env = job_envelope(job);
+    struct transaction *t = transaction_new(job, x->conversation_id);
+
     transaction_add(t, sql_lock, 1, (const char *const[]){x->conversation_id});
     x->row = transaction_add(
-        t, sql, 16,
+        t, sql, 17,
         (const char *const[]){
             x->turn_id, x->conversation_id, x->answer_id, env->tenant_id, env->user_id, x->content,
-            text, x->question_id, x->model, number(job, x->prompt_tokens),
-            number(job, x->completion_tokens), number(job, x->total_tokens),
-            arena_printf(job_arena(job), "%.6f", x->cost), x->free_model ? "t" : "f",
-            number(job, x->processing_ms), number(job, epoch)});
+            metadata_text(job, x), x->question_id, x->model, number(job, x->prompt_tokens),
+            number(job, x->completion_tokens), number(job, x->total_tokens), cost_text(job, x),
+            x->free_model ? "t" : "f", number(job, x->processing_ms), number(job, job_epoch(job)),
+            x->how ? "stopped" : "completed"});
     if (strcmp(x->kind, "regenerate") == 0)
         transaction_add(t, sql_choose, 2,
                         (const char *const[]){x->conversation_id, x->question_id});
     transaction_run(t, committed, x);
 }
 
-void message_commit(struct job *job)
-{
-    struct ending *x = arena_alloc(job_arena(job), sizeof(*x));
-    struct err e;
-
-    if (unpack_turn(job, x, &e) || unpack_answer(x, &e))
-        job_fail(job, &e);
-    else
-        commit(job, x, sql_commit);
-}
-
-/* ---- fail ---- */
+/* ---- what ends without a whole answer ---- */
 
 /* The key is released, so that the same request may be made again. */
 static const char sql_release[] =
@@ -237,6 +285,23 @@ static const char sql_release[] =
 static const char sql_fail[] = "UPDATE chat.turns SET state = 'failed', problem = $2::jsonb, "
                                "finished_at = now() WHERE id = $1::uuid AND state = 'accepted'";
 
+/* What came of an answer that broke off is kept beside the failed turn, and stands in no history.
+ * $1 turn, $2 conversation, $3 answer, $4 tenant, $5 user, $6 content, $7 metadata, $8 question */
+static const char sql_keep_broken[] =
+    "WITH c AS (UPDATE chat.conversations SET next_seq = next_seq + 1 WHERE id = $2::uuid "
+    "AND EXISTS (SELECT 1 FROM chat.turns t WHERE t.id = $1::uuid AND t.conversation_id = $2::uuid "
+    "AND t.state = 'accepted') RETURNING next_seq - 1 AS seq) "
+    "INSERT INTO chat.messages (id, tenant_id, user_id, conversation_id, seq, sender_type, "
+    "content, "
+    "metadata, parent_message_id, turn_id, chosen) SELECT $3::uuid, $4, $5::uuid, $2::uuid, c.seq, "
+    "'assistant', $6::text, $7::jsonb, $8::uuid, $1::uuid, false FROM c";
+/* A row of its own, which is no answer's: one that is given later has the turn's id. $1 its id, … */
+static const char sql_bill_broken[] =
+    "INSERT INTO chat.usage_tracking (id, tenant_id, user_id, conversation_id, message_id, "
+    "model_used, prompt_tokens, completion_tokens, total_tokens, cost_credits, is_free_model, "
+    "processing_time_ms) VALUES ($1::uuid, $2, $3::uuid, $4::uuid, $5::uuid, left($6::text, 100), "
+    "$7::int, $8::int, $9::int, $10::numeric, $11::boolean, $12::int) ON CONFLICT DO NOTHING";
+
 static void failed(struct job *job, const struct pg_segment *s, void *state)
 {
     struct ending *x = state;
@@ -244,9 +309,49 @@ static void failed(struct job *job, const struct pg_segment *s, void *state)
     outcome_answer(&x->outcome, s, job); /* which is an answer, if that came first */
 }
 
-static bool is_error(json_int_t status)
+static void fail_turn(struct job *job, struct ending *x, struct transaction *t)
 {
-    return status >= 400 && status <= 599;
+    size_t n;
+
+    transaction_add(t, sql_release, 1, (const char *const[]){x->turn_id});
+    transaction_add(t, sql_fail, 2,
+                    (const char *const[]){x->turn_id, body_text(job_arena(job), x->problem, &n)});
+    outcome_add(&x->outcome, t, x->turn_id);
+    transaction_run(t, failed, x);
+}
+
+static void break_off(struct job *job, struct ending *x)
+{
+    const struct envelope *env = job_envelope(job);
+    struct transaction *t = transaction_new(job, x->conversation_id);
+    char id[UUID_TEXT];
+
+    uuid_v5(x->turn_id, arena_printf(job_arena(job), "broken %d", job_epoch(job)), id);
+    transaction_add(t, sql_lock, 1, (const char *const[]){x->conversation_id});
+    transaction_add(t, sql_keep_broken, 8,
+                    (const char *const[]){x->turn_id, x->conversation_id, x->answer_id,
+                                          env->tenant_id, env->user_id, x->content,
+                                          metadata_text(job, x), x->question_id});
+    transaction_add(t, sql_bill_broken, 12,
+                    (const char *const[]){
+                        id, env->tenant_id, env->user_id, x->conversation_id, x->answer_id,
+                        x->model, number(job, x->prompt_tokens), number(job, x->completion_tokens),
+                        number(job, x->total_tokens), cost_text(job, x), x->free_model ? "t" : "f",
+                        number(job, x->processing_ms)});
+    fail_turn(job, x, t);
+}
+
+void message_commit(struct job *job)
+{
+    struct ending *x = arena_alloc(job_arena(job), sizeof(*x));
+    struct err e;
+
+    if (unpack_turn(job, x, &e) || unpack_answer(x, &e))
+        job_fail(job, &e);
+    else if (is_broken(x))
+        break_off(job, x);
+    else
+        commit(job, x, sql_commit);
 }
 
 void turn_fail(struct job *job)
@@ -254,21 +359,14 @@ void turn_fail(struct job *job)
     struct ending *x = arena_alloc(job_arena(job), sizeof(*x));
     struct transaction *t;
     struct err e;
-    size_t n;
 
-    if (unpack_turn(job, x, &e) ||
-        (!is_error(json_integer_value(json_object_get(x->problem, "status"))) &&
-         err_set(&e, ERR_FATAL, 400, "the turn's problem cannot be read"))) {
+    if (unpack_turn(job, x, &e) || check_problem(x, &e)) {
         job_fail(job, &e);
         return;
     }
     t = transaction_new(job, x->conversation_id);
     transaction_add(t, sql_lock, 1, (const char *const[]){x->conversation_id});
-    transaction_add(t, sql_release, 1, (const char *const[]){x->turn_id});
-    transaction_add(t, sql_fail, 2,
-                    (const char *const[]){x->turn_id, body_text(job_arena(job), x->problem, &n)});
-    outcome_add(&x->outcome, t, x->turn_id);
-    transaction_run(t, failed, x);
+    fail_turn(job, x, t);
 }
 
 /* ---- get ---- */

@@ -40,7 +40,8 @@ json_t *outcome_result(const struct outcome *o, const struct pg_segment *s)
     const char *state = outcome_state(o, s);
     json_t *usage, *answer;
 
-    if (!state || strcmp(state, "completed") != 0 || pg_rows(s, o->answer) == 0)
+    if (!state || (strcmp(state, "completed") != 0 && strcmp(state, "stopped") != 0) ||
+        pg_rows(s, o->answer) == 0)
         return NULL;
     answer = row_message(s, o->answer, 0, 0);
     usage = pg_rows(s, o->usage) ? row_usage(s, o->usage, 0, 0) : json_null();

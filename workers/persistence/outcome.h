@@ -16,7 +16,11 @@ void outcome_add(struct outcome *o, struct transaction *t, const char *turn_id);
 /* "accepted", "completed", "failed" or "stopped"; NULL: there is no such turn. */
 const char *outcome_state(const struct outcome *o, const struct pg_segment *s);
 
-/* The body of a completed turn's answer; NULL when it is not completed. The caller owns it. */
+/* How an answer ended that is not whole: in message.commit, and in its metadata. */
+#define ENDING_STOPPED "stopped" /* by the user, who has what came until then */
+#define ENDING_BROKEN  "broken"  /* by the model; the turn failed */
+
+/* The body of the answer of a completed or stopped turn; NULL of others. The caller owns it. */
 json_t *outcome_result(const struct outcome *o, const struct pg_segment *s);
 json_t *outcome_problem(const struct outcome *o, const struct pg_segment *s); /* of a failed one */
 

@@ -94,6 +94,16 @@ json_t *row_conversation(const struct pg_segment *s, int statement, int row, int
         row_time(s, statement, row, first + 7));
 }
 
+/* None for a history, whichever else there are: one that broke off, or was stopped before its first word. */
+static bool is_no_answer(const json_t *message)
+{
+    const json_t *ending = json_object_get(json_object_get(message, "metadata"), "ending");
+    const char *how = json_string_value(ending);
+
+    return how && (strcmp(how, "broken") == 0 ||
+                   json_string_length(json_object_get(message, "content")) == 0);
+}
+
 json_t *row_message(const struct pg_segment *s, int statement, int row, int first)
 {
     json_t *message = json_pack(
@@ -106,7 +116,8 @@ json_t *row_message(const struct pg_segment *s, int statement, int row, int firs
         (json_int_t)pg_integer(s, statement, row, first + 7), "created_at",
         row_time(s, statement, row, first + 8));
 
-    if (!is_true(s, statement, row, first + 9)) /* another answer took its place in the history */
+    /* Another answer took its place in the history. */
+    if (!is_true(s, statement, row, first + 9) && !is_no_answer(message))
         json_object_set_new(message, "superseded", json_true());
     return message;
 }
