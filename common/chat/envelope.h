@@ -43,6 +43,9 @@ enum { ENVELOPE_VERSION = 1, ENVELOPE_VERSION_OLDEST = 1 };
 /* Of what comes before the answer to a caller that asked for a stream. */
 #define TYPE_ACCEPTED "accepted"
 #define TYPE_DELTA    "delta"
+/* Several of them, for several calls of one shim: two lines each, "TYPE CORRELATION-ID EPOCH OFFSET" and
+ * its body. */
+#define TYPE_NOTICES "notices"
 
 enum { MESSAGE_PERSISTENT = 2, MESSAGE_TRANSIENT = 1 };
 

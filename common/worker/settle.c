@@ -262,6 +262,7 @@ static void publish_outputs(struct job *job)
     struct err e;
     size_t i;
 
+    gather_flush(w);
     for (i = 0; i < job->outputs_count; i++) {
         struct output *o = &job->outputs[i];
         int64_t n;
@@ -336,7 +337,10 @@ void settle_notice(struct job *job, const char *type, json_t *body, int epoch, i
             mq_table_put_int(a, &m.headers, HEADER_OFFSET, offset);
         }
         m.body = body_text(a, body, &m.body_len);
-        mq_publish(job->worker->reply_channel, &m, false, NULL, NULL, &e);
+        if (reply_takes_many(m.routing_key) && uuid_valid(m.correlation_id))
+            gather_notice(job->worker, &m, epoch, offset);
+        else
+            mq_publish(job->worker->reply_channel, &m, false, NULL, NULL, &e);
     }
     json_decref(body);
     arena_free(a);

@@ -1,4 +1,4 @@
-/* What worker.c (the process), job.c (one message) and settle.c (its end) share. */
+/* What worker.c (the process), job.c (one message), settle.c (its end) and gather.c share. */
 #ifndef WORKER_INTERNAL_H
 #define WORKER_INTERNAL_H
 
@@ -84,7 +84,8 @@ struct worker {
     struct timer *count;              /* of the processes; NULL: nobody wants to know */
     struct mq_channel *count_channel; /* its own: a queue that is missing closes it */
     bool counting;
-    long processes; /* 0: not known */
+    long processes;        /* 0: not known */
+    struct gather *gather; /* NULL: nothing was gathered yet */
     int exit_code;
     int open_connections;
 };
@@ -107,6 +108,13 @@ void settle_refusal(struct job *job, const struct err *e);
 void settle_hold(struct job *job); /* a message of an unknown version: back after a delay */
 void settle_drop(struct job *job, const char *outcome); /* ack it, nothing else */
 void settle_stalled(struct worker *w);                  /* try again what waits */
+
+/* gather.c: notices to shims, of several jobs in one message. What waits goes before a job's outputs, so
+ * that an answer comes behind its notices. The body is compact JSON; its correlation id, too, has no
+ * space or line end in it. */
+void gather_notice(struct worker *w, const struct mq_message *m, int epoch, int64_t offset);
+void gather_flush(struct worker *w);
+void gather_free(struct worker *w);
 
 /* worker.c */
 void worker_job_done(struct worker *w); /* a job was freed */
