@@ -13,6 +13,7 @@
 #include "common/base/metrics.h"
 #include "common/base/uuid.h"
 #include "common/chat/topology.h"
+#include "gateway-shim/notices.h"
 
 enum {
     SWEEP_MS = 50,             /* how late a deadline may be noticed */
@@ -279,7 +280,7 @@ bool rpc_control(struct rpc *rpc, struct arena *a, const struct envelope *env, c
 
 /* ---- answers ---- */
 
-static enum rpc_type type_of(const struct mq_message *m)
+static enum rpc_type type_of(const char *name)
 {
     static const struct {
         const char *name;
@@ -291,15 +292,22 @@ static enum rpc_type type_of(const struct mq_message *m)
                  {TYPE_ERROR, RPC_ERROR}};
     size_t i;
 
-    for (i = 0; m->type && i < sizeof(types) / sizeof(types[0]); i++)
-        if (strcmp(m->type, types[i].name) == 0)
+    for (i = 0; name && i < sizeof(types) / sizeof(types[0]); i++)
+        if (strcmp(name, types[i].name) == 0)
             return types[i].type;
     return RPC_REPLY;
 }
 
+/* It comes before the answer, and may be lost. */
+static bool is_notice(enum rpc_type type)
+{
+    return type == RPC_DELTA || type == RPC_ACCEPTED || type == RPC_INTERIM ||
+           type == RPC_GENERATED;
+}
+
 static struct rpc_result result_of(const struct mq_message *m)
 {
-    struct rpc_result result = {.type = type_of(m),
+    struct rpc_result result = {.type = type_of(m->type),
                                 .body = m->body,
                                 .body_len = m->body_len,
                                 .epoch = mq_table_int(&m->headers, HEADER_EPOCH, 0),
@@ -312,46 +320,68 @@ static struct rpc_result result_of(const struct mq_message *m)
 
 /* What comes before the answer may be lost: the answer has it all. Who gets pieces is not kept
  * waiting in vain, so his time begins anew. */
-static void piece_came(struct rpc_call *call, const struct mq_delivery *d,
-                       const struct rpc_result *result)
+static void piece_came(struct rpc_call *call, const struct rpc_result *result, bool oversized)
 {
-    int64_t deadline;
-
     if (call->mode != RPC_STREAM && call->mode != RPC_FOLLOW)
         return;
     if (call->mode == RPC_STREAM) {
-        deadline = clock_monotonic_us() + call->operation->timeout_ms * 1000;
+        int64_t deadline = clock_monotonic_us() + call->operation->timeout_ms * 1000;
+
         call->deadline_us = deadline < call->latest_us ? deadline : call->latest_us;
     }
-    if (!d->oversized)
+    if (!oversized)
         call->done(call->arg, result, false);
 }
 
-static void reply_came(void *arg, const struct mq_delivery *d)
+static void result_came(struct rpc *rpc, const char *id, const struct rpc_result *result,
+                        bool oversized)
 {
-    const struct mq_message *m = d->message;
-    struct rpc *rpc = arg;
     struct rpc_call *call = NULL;
-    struct rpc_result result;
 
-    if (m->correlation_id && strlen(m->correlation_id) == UUID_TEXT - 1)
-        call = map_get(rpc->calls, m->correlation_id, UUID_TEXT - 1);
+    if (id && strlen(id) == UUID_TEXT - 1)
+        call = map_get(rpc->calls, id, UUID_TEXT - 1);
     if (!call) {
         metric_add(metric_get(&replies_late, ""), 1);
         return;
     }
     FAULT("rpc.reply");
-    result = result_of(m);
-    if (envelope_is_notice(m->type))
-        piece_came(call, d, &result);
+    if (is_notice(result->type))
+        piece_came(call, result, oversized);
     else if (call->mode == RPC_FOLLOW)
         return; /* the answer is its caller's */
-    else if (result.status < 200 || result.status > 599 || d->oversized)
+    else if (result->status < 200 || result->status > 599 || oversized)
         fail(call, 502, true, "a worker's answer cannot be passed on");
     else if (call->mode == RPC_MANY)
-        call->done(call->arg, &result, false);
+        call->done(call->arg, result, false);
     else
-        finish(call, &result);
+        finish(call, result);
+}
+
+static void notice_came(void *arg, const struct notice *n)
+{
+    const struct rpc_result result = {.type = type_of(n->type),
+                                      .status = 200,
+                                      .body = n->body,
+                                      .body_len = n->body_len,
+                                      .epoch = n->epoch,
+                                      .offset = n->offset};
+
+    if (is_notice(result.type)) /* answers come by themselves */
+        result_came(arg, n->correlation_id, &result, false);
+}
+
+static void reply_came(void *arg, const struct mq_delivery *d)
+{
+    const struct mq_message *m = d->message;
+    struct rpc_result result;
+
+    if (m->type && strcmp(m->type, TYPE_NOTICES) == 0) {
+        if (!d->oversized)
+            notices_read(m->body, m->body_len, notice_came, arg);
+        return;
+    }
+    result = result_of(m);
+    result_came(arg, m->correlation_id, &result, d->oversized);
 }
 
 /* ---- the reply queue ---- */
@@ -363,7 +393,7 @@ static void name_reply_queue(struct rpc *rpc)
     char id[UUID_TEXT];
 
     free(rpc->reply_queue);
-    rpc->reply_queue = mem_printf("%s.reply.%s", chat_names.prefix, uuid_v7(id));
+    rpc->reply_queue = mem_printf("%s" REPLY_MANY "%s", chat_names.prefix, uuid_v7(id));
 }
 
 static void consumer_cancelled(void *arg)

@@ -47,6 +47,9 @@ enum { ENVELOPE_VERSION = 1, ENVELOPE_VERSION_OLDEST = 1 };
 #define TYPE_INTERIM  "interim"
 /* To who follows a turn that he did not begin: its text is whole. */
 #define TYPE_GENERATED "generated"
+/* Several of them, for several calls of one shim: two lines each, "TYPE CORRELATION-ID EPOCH OFFSET" and
+ * its body. */
+#define TYPE_NOTICES "notices"
 
 /* Of messages on chat.control. */
 #define CONTROL_STOP        "stop"

@@ -50,6 +50,14 @@ static const struct {
     [EXCHANGE_DLX] = {"dlx", "direct"},
 };
 
+bool reply_takes_many(const char *reply_to)
+{
+    size_t n = strlen(chat_names.prefix);
+
+    return strncmp(reply_to, chat_names.prefix, n) == 0 &&
+           text_starts_with(reply_to + n, REPLY_MANY);
+}
+
 const char *exchange_name(enum exchange x)
 {
     static char *names[EXCHANGES]; /* the prefix does not change in the life of a process */

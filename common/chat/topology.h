@@ -30,6 +30,11 @@ enum exchange {
 const char *exchange_name(enum exchange x); /* "chat.rpc" */
 const char *exchange_type(enum exchange x); /* "direct" */
 
+/* Between prefix and UUID in the name of a shim's reply queue: it says that notices may come gathered
+ * (TYPE_NOTICES), to whichever process answers. */
+#define REPLY_MANY ".reply.many."
+bool reply_takes_many(const char *reply_to);
+
 /* A queue of work, with its delay queues and its dead letters. */
 struct work_queue {
     const char *name;

@@ -413,6 +413,8 @@ static void set_request(struct http_call *call, const struct http_call_request *
 
     curl_easy_setopt(easy, CURLOPT_URL, request->url);
     curl_easy_setopt(easy, CURLOPT_USERAGENT, call->client->user_agent);
+    /* Nothing packed is asked for, since it would come late; what comes so is unpacked. */
+    curl_easy_setopt(easy, CURLOPT_ACCEPT_ENCODING, "identity");
     for (header = request->headers; header && *header; header++)
         call->headers = curl_slist_append(call->headers, *header);
     if (call->body) {

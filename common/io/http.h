@@ -1,7 +1,8 @@
 /*
  * The HTTP client, by libcurl: requests to other services without blocking the loop. HTTP/1.1,
  * connections kept for the next request, certificates always checked, no redirects, only http and
- * https, no proxy. (Name resolution runs in a thread of its own for each new connection.)
+ * https, no proxy. (Name resolution runs in a thread of its own for each new connection.) A body
+ * that comes gzipped, which is not asked for, is unpacked; its limit is that of what comes out.
  *
  * A call is one request. Its callbacks run in the loop, never from within http_call_start(), and
  * never inside libcurl: each may start and cancel calls. All times are milliseconds, 0 means no

@@ -280,6 +280,7 @@ static void publish_outputs(struct job *job)
     struct err e;
     size_t i;
 
+    gather_flush(w);
     for (i = 0; (o = output_at(job, i)); i++) {
         int64_t n;
 
@@ -354,7 +355,10 @@ void settle_notice(struct job *job, const struct follower *to, const char *type,
             mq_table_put_int(a, &m.headers, HEADER_OFFSET, offset);
         }
         m.body = body_text(a, body, &m.body_len);
-        mq_publish(job->worker->reply_channel, &m, false, NULL, NULL, &e);
+        if (reply_takes_many(m.routing_key) && uuid_valid(m.correlation_id))
+            gather_notice(job->worker, &m, epoch, offset);
+        else
+            mq_publish(job->worker->reply_channel, &m, false, NULL, NULL, &e);
     }
     json_decref(body);
     arena_free(a);

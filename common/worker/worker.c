@@ -447,6 +447,7 @@ static void worker_free(struct worker *w)
         w->kind->stop();
     while ((job = TAILQ_FIRST(&w->jobs)))
         job_free(job);
+    gather_free(w);
     mq_free(w->publish);
     mq_free(w->consume);
     timer_free(w->count);

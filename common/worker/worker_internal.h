@@ -1,4 +1,4 @@
-/* What worker.c (the process), job.c (one message), settle.c (its end) and control.c share. */
+/* What worker.c (the process), job.c (one message), settle.c (its end), control.c and gather.c share. */
 #ifndef WORKER_INTERNAL_H
 #define WORKER_INTERNAL_H
 
@@ -96,6 +96,7 @@ struct worker {
     long processes;                     /* 0: not known */
     struct mq_channel *control_channel; /* NULL: the kind does not listen on chat.control */
     bool control_comes;                 /* the broker said consume-ok */
+    struct gather *gather;              /* NULL: nothing was gathered yet */
     int exit_code;
     int open_connections;
 };
@@ -125,6 +126,12 @@ void settle_stalled(struct worker *w);                  /* try again what waits 
 
 /* control.c: listen on chat.control, on the connection that consumes; again after each loss */
 void control_listen(struct worker *w);
+/* gather.c: notices to shims, of several jobs in one message. What waits goes before a job's outputs, so
+ * that an answer comes behind its notices. The body is compact JSON; its correlation id, too, has no
+ * space or line end in it. */
+void gather_notice(struct worker *w, const struct mq_message *m, int epoch, int64_t offset);
+void gather_flush(struct worker *w);
+void gather_free(struct worker *w);
 
 /* worker.c */
 void worker_serves(struct worker *w);   /* what the process serves may be all there now */

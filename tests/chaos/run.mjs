@@ -56,7 +56,7 @@ function readOptions() {
 const options = readOptions();
 if (options.check) process.exit(0);
 if (!process.env.FLEET_HOME) {
-  console.log('not run: FLEET_HOME is not set');
+  console.log('not run: ./fleet chaos runs it');
   process.exit(0);
 }
 const lengthMs = options.minutes * 60000;

@@ -119,7 +119,7 @@ test_wrong_usage() {
     expect 1 fleet chat --conversation "$WITNESS" -- -5
     contains 'not up'
     expect 0 fleet help
-    for command in up down status scale restart logs env token chat test bench chaos fuzz broker database redis help; do
+    for command in up down status scale restart logs env token chat test bench servers chaos fuzz broker database redis help; do
         expect 0 fleet "$command" --help
         contains "^Usage: "
     done

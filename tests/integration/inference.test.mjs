@@ -295,6 +295,39 @@ describe('OpenRouter', () => {
     });
   });
 
+  it('gathers deltas for a queue whose name asks for it, and sends what ends an answer behind them', async () => {
+    const channel = await caller.connection.createChannel();
+    const { queue } = await channel.assertQueue(`chat.reply.many.${randomUUID()}`, { exclusive: true });
+    const came = [];
+    await channel.consume(queue, (message) => came.push(message), { noAck: true });
+    const questions = Array.from({ length: 40 }, (_, i) => `[model:paced 40] ${i} of many words that come one by one`);
+    model.mode = 'normal';
+    const ids = await Promise.all(questions.map((question) =>
+      caller.send('inference.generate', promptOf(question, { stream: true }), { replyTo: queue })));
+    await until('all are answered', () => came.filter((m) => m.properties.type === 'reply').length === ids.length);
+    const texts = new Map(ids.map((id) => [id, '']));
+    let deltas = 0;
+    for (const { properties, content } of came) {
+      if (properties.type === 'reply') { // behind its deltas
+        assert.equal(texts.get(properties.correlationId), JSON.parse(content).answer.content);
+        continue;
+      }
+      assert.deepEqual([properties.type, properties.deliveryMode], ['notices', 1]);
+      const lines = content.toString().split('\n');
+      assert.equal(lines.pop(), '');
+      for (let i = 0; i < lines.length; i += 2, deltas++) {
+        const [type, id, epoch, offset] = lines[i].split(' ');
+        assert.deepEqual([type, epoch], ['delta', '1']);
+        assert.equal(Number(offset), Buffer.byteLength(texts.get(id)));
+        texts.set(id, texts.get(id) + JSON.parse(lines[i + 1]).text);
+      }
+    }
+    assert.deepEqual([...texts.values()], questions.map(answerTo));
+    const messages = came.length - ids.length;
+    assert.ok(messages < deltas, `${deltas} deltas in ${messages} messages`);
+    await channel.close();
+  });
+
   it('ends the turn when it fails for good', async () => {
     const channel = await caller.connection.createChannel();
     const { queue } = await channel.assertQueue('', { exclusive: true });

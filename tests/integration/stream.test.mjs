@@ -114,6 +114,26 @@ describe('a turn over HTTP', () => {
       await nothingPends(shim);
     });
 
+    it('comes as well from notices that were gathered with those of others', async () => {
+      const [one, two] = [await begin(), await begin()];
+      const gone = { properties: { correlationId: randomUUID() } };
+      assert.match(one.call.properties.replyTo, /^chat\.reply\.many\./);
+      one.call.gathered([
+        ['delta', one.call, { text: 'Hé' }, 1, 0], ['delta', two.call, { text: 'Sal' }, 1, 0],
+        ['delta', gone, { text: 'nobody' }, 1, 0], ['reply', two.call, two.call.answer('forged'), 0, 0],
+        ['delta', one.call, { text: 'llo' }, 1, 3], ['delta', two.call, { text: 'ut' }, 1, 3],
+      ], `delta ${two.call.properties.correlationId} 1 five\n{"text":"!"}\n`);
+      await Promise.all([one, two].map(({ stream }) => stream.event('delta', 2)));
+      assert.deepEqual([one.stream.text, two.stream.text], ['Héllo', 'Salut']);
+      one.call.reply('Héllo');
+      two.call.reply('Salut');
+      await Promise.all([one.stream.ended, two.stream.ended]);
+      for (const { stream } of [one, two]) {
+        assert.deepEqual(stream.names, ['message.accepted', 'delta', 'delta', 'message.completed']);
+      }
+      await nothingPends(shim);
+    });
+
     it('is asked for by the Accept header or by the body', async () => {
       for (const [accept, body] of [
         ['text/event-stream', {}], ['application/json;q=0.1, Text/Event-Stream;q=0.5', {}],

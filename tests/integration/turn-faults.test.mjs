@@ -1,5 +1,5 @@
 // Database, broker and workers go away in the middle of turns: what was answered is there, once, and all goes
-// on by itself. The servers are shared: no other file may run at this time.
+// on by itself. The servers are this file's own (./fleet servers).
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
 import path from 'node:path';
@@ -18,7 +18,7 @@ import { until } from './lib/wait.mjs';
 const ROOT = path.resolve(path.dirname(fileURLToPath(import.meta.url)), '../..');
 const QUEUES = ['persistence', 'persistence.commit', 'persistence.read', 'context-builder', 'inference'];
 const AWAY_MS = 60000;
-const skip = process.env.FLEET_HOME ? false : 'not run: FLEET_HOME is not set';
+const skip = process.env.FLEET_HOME ? false : 'not run: ./fleet servers runs it';
 
 const fleet = (...args) => promisify(execFile)(path.join(ROOT, 'fleet'), args, { cwd: ROOT, env: process.env });
 

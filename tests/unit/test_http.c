@@ -195,6 +195,26 @@ static const char chunked[] =
     "6;x=y\r\none tw\r\n3\r\no \xe2\r\n2\r\n\x82\xac\r\n0\r\nX-Trailer: yes\r\n\r\n";
 static const char chunked_body[] = "one two \xe2\x82\xac";
 
+static const char packed_body[] = "packed, although nobody asked for it";
+
+static void serve_packed(struct peer *p)
+{
+    static const char head[] = "HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n"
+                               "Content-Length: 55\r\n\r\n";
+    static const char packed[] =
+        "\x1f\x8b\x08\x00\x00\x00\x00\x00\x02\x03\x2b\x48\x4c\xce\x4e\x4d\xd1\x51\x48\xcc\x29"
+        "\xc9\xc8\x2f\x4d\xcf\x50\xc8\xcb\x4f\xca\x4f\xa9\x54\x48\x2c\x06\x0a\x2b\xa4\xe5\x17"
+        "\x29\x64\x96\x00\x00\x36\xfb\xcf\x91\x24\x00\x00\x00";
+
+    say(p, head);
+    bufferevent_write(p->bev, packed, sizeof(packed) - 1);
+}
+
+static void serve_badly_packed(struct peer *p)
+{
+    say(p, "HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 5\r\n\r\nhello");
+}
+
 static void serve_chunked(struct peer *p)
 {
     say(p, chunked);
@@ -284,6 +304,8 @@ static const struct {
     {"/empty", serve_empty},
     {"/interim", serve_interim},
     {"/redirect", serve_redirect},
+    {"/packed", serve_packed},
+    {"/badly-packed", serve_badly_packed},
     {"/chunked", serve_chunked},
     {"/split", serve_split},
     {"/half-chunked", serve_half_chunked},
@@ -614,6 +636,27 @@ static void sends(void)
     call(&r, "/request");
     CU_ASSERT_TRUE(strncmp(r.body.data, "GET /request HTTP/1.1\r\n", 23) == 0);
     forget(&r);
+    end();
+}
+
+static void packed_answers(void)
+{
+    struct http_call_request request;
+    struct result r = {0};
+
+    begin();
+    call(&r, "/request");
+    CU_ASSERT_PTR_NOT_NULL(strstr(r.body.data, "\r\nAccept-Encoding: identity\r\n"));
+    forget(&r);
+    call(&r, "/packed");
+    succeeded(&r, 200, packed_body);
+    request = request_of("/packed");
+    request.response_max = sizeof(packed_body) - 2; /* counted as it is unpacked */
+    start_request(&r, &request);
+    WAIT(r.done);
+    did_fail(&r, ERR_FATAL, 502, "larger than 35 bytes");
+    call(&r, "/badly-packed");
+    did_fail(&r, ERR_RETRY, 502, "Encoding");
     end();
 }
 
@@ -1001,6 +1044,7 @@ int main(void)
     CU_TestInfo tests[] = {
         {"answers of all shapes", answers},
         {"what is sent", sends},
+        {"packed answers", packed_answers},
         {"redirects are not followed", redirects_are_not_followed},
         {"broken answers", broken_answers},
         {"servers that are not reached", not_reached},

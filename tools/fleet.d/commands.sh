@@ -16,6 +16,7 @@ Usage: ./fleet COMMAND [ARGUMENTS]
   chat TEXT             send a message and print the answer while it comes
   test [PATTERN]        build with sanitizers and run all tests against private servers
   bench [NAME]          measure, side by side with bare AMQP and PostgreSQL
+  servers COMMAND       run a command beside a private RabbitMQ and PostgreSQL, as tests do
   chaos [OPTIONS]       faults at random under traffic, against private servers, and an accounting
   fuzz [NAME]           inputs that nobody thought of, against what reads texts of strangers
   broker start|stop|restart|ctl

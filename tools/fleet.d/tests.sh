@@ -1,6 +1,6 @@
 # shellcheck shell=bash
-# ./fleet test and ./fleet bench: both against a RabbitMQ and a PostgreSQL of their own in a temporary
-# FLEET_HOME.
+# ./fleet test, ./fleet bench and ./fleet servers: each against a RabbitMQ and a PostgreSQL of its own in a
+# temporary FLEET_HOME.
 
 help_test() {
     cat <<'TEXT'
@@ -27,8 +27,30 @@ cmd_test() {
     step "RabbitMQ and PostgreSQL" servers_start
     echo
     sanitizers_set
+    export TESTS_HOME=$FLEET_HOME
     ctest --test-dir "$ROOT/build/asan" --output-on-failure --no-tests=error \
         --parallel "$(nproc)" "${filter[@]}"
+}
+
+help_servers() {
+    cat <<'TEXT'
+Usage: ./fleet servers COMMAND [ARGUMENTS…]
+
+Starts a private RabbitMQ and PostgreSQL (with the schema applied) on free ports, runs the COMMAND with
+their addresses in its environment, as ./fleet test has them, and removes them when it has ended. Its exit
+code is the COMMAND's. Tests that stop the servers run in it, as in
+./fleet servers node --test tests/integration/outages.test.mjs
+The binaries are those of CHATFLEET_BIN (build/asan), which must be built.
+TEXT
+}
+
+cmd_servers() {
+    (($# > 0)) || usage_error "servers takes a command to run"
+    export CHATFLEET_BIN=${CHATFLEET_BIN:-$ROOT/build/asan}
+    [[ -x $CHATFLEET_BIN/chatfleet ]] || fail "nothing is built in $CHATFLEET_BIN"
+    servers_start
+    sanitizers_set
+    "$@"
 }
 
 sanitizers_set() {
@@ -82,12 +104,14 @@ node_modules() {
 }
 
 # Start the private servers in a new FLEET_HOME, to be removed when this script ends, and export
-# where they are.
+# where they are. Those of a test stand within the home of ./fleet test, which removes them if the test
+# could not (it took too long and was killed).
 servers_start() {
     local said
     unset RABBITMQ_URL RABBITMQ_MANAGEMENT_URL DATABASE_URL DATABASE_ADMIN_URL REDIS_URL REDIS_HOST REDIS_PORT PORT BIND_ADDRESS
     unset JWT_SECRET INTERNAL_SERVICE_KEY
-    FLEET_HOME=$(mktemp -d "${TMPDIR:-/tmp}/chatfleet-test.XXXXXX")
+    FLEET_HOME=$(mktemp -d "${TESTS_HOME:-${TMPDIR:-/tmp}}/chatfleet-test.XXXXXX")
+    chmod 711 -- "$FLEET_HOME"
     AT_EXIT=(servers_stop)
     test_ports
     "$ROOT/fleet" broker start
@@ -108,6 +132,10 @@ test_ports() {
 }
 
 servers_stop() {
+    local home
+    for home in "$FLEET_HOME"/chatfleet-test.*; do
+        [[ ! -d $home ]] || FLEET_HOME=$home "$ROOT/fleet" down --purge
+    done
     "$ROOT/fleet" down --purge
     rm -rf -- "$FLEET_HOME"
 }

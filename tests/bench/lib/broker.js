@@ -4,6 +4,7 @@
 const { sleep } = require('./measure.js');
 
 const TAKE_MS = 10000;
+const COUNTED_MS = 6000; // a little more than the broker's interval of statistics
 const amqp = new URL(process.env.RABBITMQ_URL || 'amqp://guest:guest@127.0.0.1:5672');
 const management = new URL(process.env.RABBITMQ_MANAGEMENT_URL || 'http://127.0.0.1:15672');
 const user = decodeURIComponent(management.username || amqp.username || 'guest');
@@ -76,10 +77,26 @@ async function take(vhost, queue, count) {
 
 // The process of the first node, when it runs on this machine.
 async function brokerPid() {
-  const nodes = await call('GET', '/nodes?columns=os_pid');
-  return Number(nodes[0].os_pid);
+  for (;;) { // a busy broker leaves its figures out
+    const [node] = await call('GET', '/nodes?columns=os_pid');
+    if (node?.os_pid) return Number(node.os_pid);
+    await sleep(500);
+  }
+}
+
+// Messages that were published so far in a virtual host, once the count stands still: it lags behind by seconds.
+async function published(vhost) {
+  for (let last = -1, since = 0; ;) {
+    const { message_stats: stats } = await call('GET', `/vhosts/${encodeURIComponent(vhost)}`);
+    const count = stats?.publish ?? 0;
+    if (count !== last) since = Date.now();
+    else if (Date.now() - since > COUNTED_MS) return count;
+    last = count;
+    await sleep(500);
+  }
 }
 
 module.exports = {
   createVhost, deleteVhost, vhostUrl, queueArguments, assertSameQueue, tap, take, brokerPid,
+  published,
 };

@@ -72,6 +72,13 @@ class Call {
     };
   }
 
+  // Several notices, of other calls too, as a worker gathers them: [type, call, body, epoch, offset] each.
+  gathered(notices, rest = '') {
+    const lines = notices.map(([type, call, body, epoch = 0, offset = 0]) =>
+      `${type} ${call.properties.correlationId} ${epoch} ${offset}\n${JSON.stringify(body)}\n`);
+    this.#channel.publish('', this.properties.replyTo, Buffer.from(lines.join('') + rest), { type: 'notices' });
+  }
+
   accept() {
     this.say('accepted', this.notice);
   }

@@ -5,24 +5,40 @@
 //   model.mode = 'status 429';   // what it does from now on; or, for one request,
 //   'Hello [model:drop]'         // the question itself says so
 //   model.modes['some/model'] = 'status 500'   // whenever this one is asked
+//   model.script = (request) => …  // the mode, by {body, question}; nothing: as above
 //   model.requests               // what came: {headers, body, question, mode, closed, closedAt, generation}
 //   model.costs['gen-1'] = {…}   // what GET /generation?id=gen-1 tells, or a status; else 404
 //   model.lookUps                // the ids that were asked for there
 //   await model.step(question)   // of mode "steps": the next word
-//   await model.close();
+//   await model.close();         // and model.listen(model.port) again, best of one that was started with goesAway
 //
 // MODES below lists what it can do, streaming or not as the request asks.
 import http from 'node:http';
+import { gzipSync } from 'node:zlib';
 import { setImmediate as turn, setTimeout as pause } from 'node:timers/promises';
 import { until } from './wait.mjs';
 
 export const MODEL_USAGE = { prompt_tokens: 11, completion_tokens: 7, total_tokens: 18 };
 export const MODEL_COST = 0.00042;
 
-export async function startModel(options) {
+export async function startModel(options = {}) {
   const model = new Model(options);
-  await model.listen();
+  if (options.goesAway) await listenLow(model);
+  else await model.listen();
   return model;
+}
+
+// On a port that the system gives to nobody by itself, so that it is still free when the model comes back.
+async function listenLow(model) {
+  for (;;) {
+    const port = 10000 + Math.floor(Math.random() * 10000);
+    try {
+      await model.listen(port);
+      return;
+    } catch (error) {
+      if (error.code !== 'EADDRINUSE') throw error;
+    }
+  }
 }
 
 class Model {
@@ -31,10 +47,14 @@ class Model {
   #waiting = [];
   #failures = new Map();
 
-  constructor({ mode = 'normal' } = {}) {
+  // Without keepAlive each request has a connection of its own, so that nobody asks again by himself because a
+  // kept one was closed.
+  constructor({ mode = 'normal', keepAlive = true } = {}) {
     this.mode = mode;
+    this.keepAlive = keepAlive;
     this.modes = {}; // by the name of the model that is asked
     this.count = null; // how many tokens the prompt of a request's body has; else always the same
+    this.script = () => undefined;
     this.requests = [];
     this.costs = {};
     this.lookUps = [];
@@ -43,12 +63,16 @@ class Model {
   async listen(port = 0) {
     this.#server = http.createServer((request, response) => this.#serve(request, response));
     this.#server.keepAliveTimeout = 60000;
+    this.#server.maxRequestsPerSocket = this.keepAlive ? 0 : 1;
     this.#server.on('connection', (socket) => {
       socket.setNoDelay(true);
       this.#sockets.add(socket);
       socket.on('close', () => this.#sockets.delete(socket));
     });
-    await new Promise((resolve) => this.#server.listen(port, '127.0.0.1', resolve));
+    await new Promise((resolve, reject) => {
+      this.#server.on('error', reject);
+      this.#server.listen(port, '127.0.0.1', resolve);
+    });
     this.port = this.#server.address().port;
     this.url = `http://127.0.0.1:${this.port}/v1`;
   }
@@ -100,7 +124,8 @@ class Model {
     }
     const body = JSON.parse(Buffer.concat(parts).toString() || 'null');
     const question = questionOf(body);
-    const chosen = this.modes[body?.model] ?? /\[model:([^\]]+)\]/.exec(question)?.[1] ?? this.mode;
+    const chosen = this.script({ body, question }) ?? this.modes[body?.model] ??
+      /\[model:([^\]]+)\]/.exec(question)?.[1] ?? this.mode;
     const [mode, ...args] = chosen.split(' ');
     const entry = {
       method: request.method, path: request.url, headers: request.headers, body, question, mode,
@@ -239,6 +264,25 @@ class Talk {
       'content-type': 'application/json', 'content-length': Buffer.byteLength(text), ...headers,
     });
     this.response.end(text);
+  }
+
+  // The bytes of a whole answer as they would be sent, with this type or the right one.
+  bytes(body, { type, ...headers } = {}) {
+    this.response.writeHead(200, {
+      'content-type': type ?? (this.streams ? 'text/event-stream' : 'application/json'), ...headers });
+    this.response.end(body);
+  }
+
+  get wholeText() {
+    return this.streams ? this.events().join('') : JSON.stringify(this.whole());
+  }
+
+  // The first half of an answer in one piece, with as many bytes announced as all of it has, or none.
+  half({ announced }) {
+    const text = this.wholeText;
+    this.response.writeHead(200, {
+      'content-type': 'application/json', ...(announced && { 'content-length': Buffer.byteLength(text) }) });
+    this.say(text.slice(0, text.length / 2));
   }
 
   // A whole answer.
@@ -382,9 +426,36 @@ const MODES = {
   parts: (t) => t.json(t.whole({ text: [{ type: 'text', text: 'two ' }, { type: 'text', text: 'parts' }] })),
   // a stream is answered in one piece
   plain: (t) => t.json(t.whole()),
+  // packed, although nobody asked for it
+  gzip: (t) => t.bytes(gzipSync(t.wholeText), { 'content-encoding': 'gzip' }),
+  // called something else than it is
+  type: (t, type) => t.bytes(t.wholeText, { type }),
+  // what was used so far with each piece, and all of it twice at the end
+  'usage-often': (t) => {
+    if (!t.streams) {
+      t.json(t.whole());
+      return;
+    }
+    const some = { prompt_tokens: 11, completion_tokens: 1, total_tokens: 12 };
+    const pieces = ['You ', 'said ', 'so.'].map((text) => ({ ...t.delta(text), usage: some }));
+    const end = t.chunk([{ index: 0, delta: {}, finish_reason: 'stop' }], { usage: t.usage });
+    t.open();
+    t.response.end([...pieces, end, t.chunk([], { usage: t.usage }), '[DONE]'].map((e) => t.event(e)).join(''));
+  },
+  // the whole answer in one event of some bytes
+  'one-event': (t, bytes) => {
+    const text = `${'x'.repeat(999)} `.repeat(Number(bytes) / 1000);
+    if (!t.streams) {
+      t.json(t.whole({ text }));
+      return;
+    }
+    t.open();
+    t.response.end([t.delta(text), t.delta('', 'stop'), t.chunk([], { usage: t.usage }), '[DONE]']
+      .map((e) => t.event(e)).join(''));
+  },
   // another model answers
   other: (t, name) => {
-    t.body.model = name ?? 'some/other';
+    t.body = { ...t.body, model: name ?? 'some/other' };
     t.answer();
   },
   'bad-bytes': (t) => {
@@ -439,6 +510,11 @@ const MODES = {
   // the caller's key in the error's words
   leak: (t, status) => refuse(t.response, Number(status ?? 400),
                               `Incorrect API key provided: ${t.request.headers.authorization}`),
+  // a page, where an answer should be
+  'html-200': (t) => {
+    t.response.writeHead(200, { 'content-type': 'text/html' });
+    t.response.end('<html><body>Please log in</body></html>');
+  },
   redirect: (t) => {
     t.response.writeHead(302, { location: '/v1/elsewhere' });
     t.response.end();
@@ -487,12 +563,14 @@ const MODES = {
     t.response.end(t.event('{"choices": ['));
   },
   drop: (t) => {
-    t.saySome();
+    if (t.streams) t.saySome();
+    else t.half({ announced: true });
     setTimeout(() => t.drop(), 100);
   },
   'drop-first': (t) => t.drop(),
   truncate: (t) => {
-    t.saySome();
+    if (t.streams) t.saySome();
+    else t.half({ announced: false });
     t.response.end();
   },
   'truncate-first': (t) => {
