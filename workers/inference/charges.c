@@ -40,8 +40,7 @@ static json_t *usage_json(const struct generation *g)
     static const struct answer nothing = {.has_usage = true};
     const struct answer *a = has_request(g) ? &g->answer : &nothing;
     long prompt = a->has_usage ? a->prompt_tokens : measure_prompt(g);
-    long completion =
-        a->has_usage ? a->completion_tokens : measure_answer(g);
+    long completion = a->has_usage ? a->completion_tokens : measure_answer(g);
     long total = a->total_tokens > prompt + completion ? a->total_tokens : prompt + completion;
     double cost = 0;
     bool known = true;

@@ -304,7 +304,8 @@ static void wait_or_give_up(struct generation *g)
 static void ask_next(struct generation *g)
 {
     int64_t wait_max_ms = inference_settings.free_wait_ms - g->quota_waited_ms;
-    struct model *m = models_choose(&g->chain, g->passed ? g->passed : g->model, g->without, &g->passed_over);
+    struct model *m =
+        models_choose(&g->chain, g->passed ? g->passed : g->model, g->without, &g->passed_over);
 
     if (!m) {
         wait_or_give_up(g);

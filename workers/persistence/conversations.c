@@ -208,7 +208,8 @@ void conversation_list(struct job *job)
 {
     const struct envelope *env = job_envelope(job);
     const json_t *args = job_body(job);
-    const char *cursor = text_of(args, "cursor"), *status = text_of(args, "status"), *time, *id;
+    const char *cursor = text_of(args, "cursor"), *status = text_of(args, "status");
+    const char *time = NULL, *id = NULL;
     struct listing *l = arena_alloc(job_arena(job), sizeof(*l));
     const char *offset, *limit;
     struct transaction *t;

@@ -39,6 +39,10 @@ void tenant_get(struct job *job);
 void tenant_set(struct job *job);
 void tenant_list(struct job *job);
 
+/* operations.c: all of them, by operation. */
+extern const struct worker_operation persistence_operations[];
+extern const size_t persistence_operations_count;
+
 /* Settings of all of them. */
 struct persistence_settings {
     bool auto_provision;

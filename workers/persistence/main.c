@@ -1,30 +1,8 @@
 /* The worker that keeps conversations: the only one that touches PostgreSQL. */
-#include "common/worker/worker.h"
 #include "workers/persistence/database.h"
 #include "workers/persistence/handlers.h"
 #include "workers/persistence/sweep.h"
 #include "workers/persistence/tenant_cache.h"
-
-static const struct worker_operation operations[] = {
-    {"conversation.create", conversation_create},
-    {"conversation.list", conversation_list},
-    {"conversation.get", conversation_get},
-    {"conversation.update", conversation_update},
-    {"conversation.delete", conversation_delete},
-    {"message.list", message_list},
-    {"message.send", message_send},
-    {"message.regenerate", message_regenerate},
-    {"message.commit", message_commit},
-    {"message.stop", message_stop},
-    {"turn.fail", turn_fail},
-    {"turn.get", turn_get},
-    {"usage.summary", usage_summary},
-    {"conversation.usage", conversation_usage},
-    {"usage.record", usage_record},
-    {"tenant.get", tenant_get},
-    {"tenant.set", tenant_set},
-    {"tenant.list", tenant_list},
-};
 
 static int start(struct worker *w, struct err *e)
 {
@@ -47,8 +25,8 @@ int main(int argc, char **argv)
     const struct worker_kind kind = {
         .name = "persistence",
         .purpose = "keeps conversations, messages, turns and their cost in PostgreSQL",
-        .operations = operations,
-        .operations_count = sizeof(operations) / sizeof(operations[0]),
+        .operations = persistence_operations,
+        .operations_count = persistence_operations_count,
         .settings = sections,
         .settings_count = sizeof(sections) / sizeof(sections[0]),
         .start = start,
