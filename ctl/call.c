@@ -37,12 +37,6 @@ void ctl_print_answer(const char *body, size_t n)
     json_decref(json);
 }
 
-/* Of a turn whose arguments ask for a stream. */
-static bool comes_before_the_answer(const char *type)
-{
-    return type && (strcmp(type, TYPE_ACCEPTED) == 0 || strcmp(type, TYPE_DELTA) == 0);
-}
-
 static void reply_came(void *arg, const struct mq_delivery *d)
 {
     struct call *c = arg;
@@ -51,7 +45,7 @@ static void reply_came(void *arg, const struct mq_delivery *d)
 
     if (!d->message->correlation_id || strcmp(d->message->correlation_id, c->correlation_id) != 0)
         return;
-    final = !comes_before_the_answer(d->message->type);
+    final = !envelope_is_notice(d->message->type); /* of a turn that is streamed */
     c->request->answered(c->request->arg, (int)status, d->message->body, d->message->body_len,
                          final);
     if (final)

@@ -480,7 +480,7 @@ static void reply_came(void *arg, const struct mq_delivery *d)
     json_t *problem;
     const char *detail;
 
-    if (!it || strcmp(type, TYPE_ACCEPTED) == 0 || strcmp(type, TYPE_DELTA) == 0)
+    if (!it || envelope_is_notice(type))
         return;
     if (status < 400 && strcmp(type, TYPE_ERROR) != 0) {
         answered(it, RESULT_SUCCEEDED, (int)status, NULL);

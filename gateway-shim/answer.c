@@ -24,7 +24,7 @@ static const char *advice(const struct request *r)
 {
     if (!r->operation->write)
         return "";
-    if (strcmp(http_method(r->http), "POST") != 0)
+    if (strcmp(http_method(r->http), "POST") != 0 || r->operation->repeatable)
         return "; repeating the request is safe";
     if (r->idempotency_key)
         return "; repeating the request with the same Idempotency-Key is safe";

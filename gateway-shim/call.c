@@ -10,6 +10,7 @@
 #include "common/chat/validate.h"
 #include "gateway-shim/answer.h"
 #include "gateway-shim/auth.h"
+#include "gateway-shim/follow.h"
 #include "gateway-shim/respond.h"
 #include "gateway-shim/rpc.h"
 #include "gateway-shim/stream.h"
@@ -175,6 +176,8 @@ static void publish(struct request *r, const json_t *args)
 
     if (n > (size_t)process_settings.message_max)
         respond_problem(r, 413, "the arguments are larger than a message may be", NULL);
+    else if (r->operation->events && strcmp(r->route, r->operation->events) == 0)
+        follow_call(r, &env, json_string_value(json_object_get(args, "turn_id")));
     else if (json_is_true(json_object_get(args, "stream")) &&
              find_arg(r->operation, "stream", ARG_IN_BODY))
         stream_call(r, &env, body, n);

@@ -16,7 +16,8 @@ struct events {
     bool known;     /* that the turn is called so */
     bool announced; /* message.accepted was sent */
     int64_t epoch;
-    struct buf text; /* of the epoch, as far as it was sent */
+    size_t before;   /* bytes of the epoch's text that were sent before, by another */
+    struct buf text; /* what follows them, as far as it was sent */
 };
 
 struct events *events_new(const char *turn_id, size_t text_max)
@@ -29,12 +30,32 @@ struct events *events_new(const char *turn_id, size_t text_max)
     return s;
 }
 
+struct events *events_resume(const char *turn_id, int64_t epoch, size_t offset, size_t text_max)
+{
+    struct events *s = events_new(turn_id, text_max);
+
+    s->known = s->announced = true;
+    s->epoch = epoch;
+    s->before = offset;
+    return s;
+}
+
 void events_free(struct events *s)
 {
     if (!s)
         return;
     buf_free(&s->text);
     free(s);
+}
+
+int64_t events_epoch(const struct events *s)
+{
+    return s->epoch;
+}
+
+size_t events_offset(const struct events *s)
+{
+    return s->before + s->text.len;
 }
 
 /* ---- events ---- */
@@ -60,7 +81,7 @@ static void put_event(const struct events *s, const char *name, const char *data
 {
     buf_printf(out, "event: %s\n", name);
     if (s->known)
-        buf_printf(out, "id: %s:%" PRId64 ":%zu\n", s->turn, s->epoch, s->text.len);
+        buf_printf(out, "id: %s:%" PRId64 ":%zu\n", s->turn, s->epoch, events_offset(s));
     buf_puts(out, "data: ");
     put_line(out, data, n);
     buf_puts(out, "\n\n");
@@ -79,6 +100,7 @@ static void put_json(const struct events *s, const char *name, json_t *data, str
 static void put_reset(struct events *s, int64_t epoch, struct buf *out)
 {
     s->epoch = epoch;
+    s->before = 0;
     buf_clear(&s->text);
     put_json(s, "reset", json_pack("{s:I}", "epoch", (json_int_t)epoch), out);
 }
@@ -86,7 +108,7 @@ static void put_reset(struct events *s, int64_t epoch, struct buf *out)
 /* The text that follows what was sent; too long a one is left to the answer. */
 static void put_text(struct events *s, const char *text, size_t n, struct buf *out)
 {
-    size_t offset = s->text.len;
+    size_t offset = events_offset(s);
 
     if (n == 0 || buf_add(&s->text, text, n))
         return;
@@ -135,17 +157,27 @@ void events_accepted(struct events *s, const char *body, size_t n, struct buf *o
 
 /* ---- the text ---- */
 
+/* Is this in the middle of a character? Then nobody was ever told the text up to here. */
+static bool is_within(const char *text, size_t at)
+{
+    return ((unsigned char)text[at] & 0xc0) == 0x80;
+}
+
 /* The part of a delta that is new, *n bytes of it; NULL when there is none, or when it does not go
  * on where the text ends. */
 static const char *news(const struct events *s, int64_t offset, const char *text, size_t *n)
 {
-    size_t overlap;
+    size_t end = events_offset(s), overlap, unseen;
 
-    if (offset < 0 || (uint64_t)offset > s->text.len || s->text.len - (size_t)offset >= *n)
+    if (offset < 0 || (uint64_t)offset > end || end - (size_t)offset >= *n)
         return NULL;
-    overlap = s->text.len - (size_t)offset;
-    if (overlap && memcmp(s->text.data + offset, text, overlap) != 0)
+    overlap = end - (size_t)offset;
+    unseen = (size_t)offset < s->before ? s->before - (size_t)offset : 0;
+    if (overlap > unseen && memcmp(s->text.data + (size_t)offset + unseen - s->before,
+                                   text + unseen, overlap - unseen) != 0)
         return NULL; /* of another text: the answer will tell which is right */
+    if (is_within(text, overlap))
+        return NULL;
     *n -= overlap;
     return text + overlap;
 }
@@ -165,6 +197,22 @@ void events_delta(struct events *s, int64_t epoch, int64_t offset, const char *b
     if (text && (epoch < 1 ? 1 : epoch) == s->epoch && (text = news(s, offset, text, &len)))
         put_text(s, text, len, out);
     json_decref(delta);
+}
+
+void events_interim(struct events *s, const char *body, size_t n, struct buf *out)
+{
+    json_t *notice = json_loadb(body, n, 0, NULL);
+
+    if (!json_is_object(notice)) {
+        json_decref(notice);
+        return;
+    }
+    s->known = true;
+    if (!s->announced)
+        announce(s, json_object(), out);
+    if (events_offset(s) == 0)
+        put_event(s, "interim", body, n, out);
+    json_decref(notice);
 }
 
 /* ---- the end ---- */
@@ -187,10 +235,23 @@ static void announce_answer(struct events *s, const json_t *body, const json_t *
              out);
 }
 
-/* Does the text begin with what was sent? */
-static bool goes_on(const struct events *s, const char *text, size_t n)
+/* Does the text begin with what was sent? What was sent before is known by its epoch alone. */
+static bool goes_on(const struct events *s, int64_t epoch, const char *text, size_t n)
 {
-    return s->text.len == 0 || (n >= s->text.len && memcmp(text, s->text.data, s->text.len) == 0);
+    if (n < events_offset(s) || (s->before && (epoch != s->epoch || is_within(text, s->before))))
+        return false;
+    return s->text.len == 0 || memcmp(text + s->before, s->text.data, s->text.len) == 0;
+}
+
+/* All of the text: what follows of it, or anew. */
+static void put_rest(struct events *s, int64_t epoch, const char *text, size_t n, struct buf *out)
+{
+    size_t told;
+
+    if (!goes_on(s, epoch, text, n))
+        put_reset(s, epoch > s->epoch ? epoch : s->epoch, out);
+    told = events_offset(s);
+    put_text(s, text + told, n - told, out);
 }
 
 int events_completed(struct events *s, int64_t epoch, const char *body, size_t n, struct buf *out)
@@ -211,10 +272,8 @@ int events_completed(struct events *s, int64_t epoch, const char *body, size_t n
     len = json_string_length(content);
     if (!s->announced)
         announce_answer(s, reply, answer, out);
-    if (text && !goes_on(s, text, len))
-        put_reset(s, epoch > s->epoch ? epoch : s->epoch, out);
     if (text)
-        put_text(s, text + s->text.len, len - s->text.len, out);
+        put_rest(s, epoch, text, len, out);
     put_event(s, "message.completed", body, n, out);
     json_decref(reply);
     return 0;

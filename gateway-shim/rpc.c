@@ -25,8 +25,9 @@ enum {
     PIECES_TIMES = 10, /* how many time-outs a call may last while pieces of its answer come */
 };
 
-static struct metric_family calls_pending = {"rpc_calls_pending", METRIC_GAUGE,
-                                             "Calls that wait for an answer", NULL, NULL};
+static struct metric_family calls_pending = {
+    "rpc_calls_pending", METRIC_GAUGE, "Calls that wait for an answer, and turns that are followed",
+    NULL, NULL};
 static struct metric_family replies_late = {
     "rpc_replies_late_total", METRIC_COUNTER,
     "Answers that came when nobody waited for them any more", NULL, NULL};
@@ -62,7 +63,7 @@ struct rpc {
     bool replies_come; /* the reply queue is consumed */
     bool exchanges_declared;
     struct map *calls; /* correlation id -> call */
-    TAILQ_HEAD(, rpc_call) list;
+    TAILQ_HEAD(, rpc_call) list, followed;
     struct timer *sweep, *grace, *watch;
     struct watched watched[WATCHED_MAX];
     size_t watched_count, watch_at;
@@ -100,7 +101,10 @@ void rpc_end(struct rpc_call *call)
     if (call->publish)
         mq_forget(rpc->publish_channel, call->publish);
     map_remove(rpc->calls, call->id, UUID_TEXT - 1);
-    TAILQ_REMOVE(&rpc->list, call, link);
+    if (call->mode == RPC_FOLLOW)
+        TAILQ_REMOVE(&rpc->followed, call, link);
+    else
+        TAILQ_REMOVE(&rpc->list, call, link);
     metric_set(metric_get(&calls_pending, ""), (double)rpc_pending(rpc));
     free(call);
 }
@@ -237,6 +241,42 @@ struct rpc_call *rpc_call(struct rpc *rpc, const struct operation *op, struct ar
     return call;
 }
 
+struct rpc_call *rpc_follow(struct rpc *rpc, const char *id, rpc_done *done, void *arg)
+{
+    struct rpc_call *call = mem_alloc(sizeof(*call));
+
+    call->rpc = rpc;
+    call->mode = RPC_FOLLOW;
+    call->done = done;
+    call->arg = arg;
+    snprintf(call->id, sizeof(call->id), "%s", id);
+    map_put(rpc->calls, call->id, UUID_TEXT - 1, call);
+    TAILQ_INSERT_TAIL(&rpc->followed, call, link);
+    metric_set(metric_get(&calls_pending, ""), (double)rpc_pending(rpc));
+    return call;
+}
+
+bool rpc_control(struct rpc *rpc, struct arena *a, const struct envelope *env, const char *body,
+                 size_t n)
+{
+    struct envelope out = *env;
+    struct mq_message m;
+    char id[UUID_TEXT];
+    struct err e;
+
+    if (!rpc_is_ready(rpc))
+        return false;
+    out.message_id = uuid_v7(id);
+    out.reply_to = rpc->reply_queue;
+    envelope_encode(a, &out, process_instance(rpc->process), &m);
+    m.exchange = exchange_name(EXCHANGE_CONTROL);
+    m.routing_key = "";
+    m.delivery_mode = MESSAGE_TRANSIENT;
+    m.body = body;
+    m.body_len = n;
+    return mq_publish(rpc->publish_channel, &m, false, NULL, NULL, &e) >= 0;
+}
+
 /* ---- answers ---- */
 
 static enum rpc_type type_of(const struct mq_message *m)
@@ -244,7 +284,11 @@ static enum rpc_type type_of(const struct mq_message *m)
     static const struct {
         const char *name;
         enum rpc_type type;
-    } types[] = {{TYPE_DELTA, RPC_DELTA}, {TYPE_ACCEPTED, RPC_ACCEPTED}, {TYPE_ERROR, RPC_ERROR}};
+    } types[] = {{TYPE_DELTA, RPC_DELTA},
+                 {TYPE_ACCEPTED, RPC_ACCEPTED},
+                 {TYPE_INTERIM, RPC_INTERIM},
+                 {TYPE_GENERATED, RPC_GENERATED},
+                 {TYPE_ERROR, RPC_ERROR}};
     size_t i;
 
     for (i = 0; m->type && i < sizeof(types) / sizeof(types[0]); i++)
@@ -271,11 +315,14 @@ static struct rpc_result result_of(const struct mq_message *m)
 static void piece_came(struct rpc_call *call, const struct mq_delivery *d,
                        const struct rpc_result *result)
 {
-    int64_t deadline = clock_monotonic_us() + call->operation->timeout_ms * 1000;
+    int64_t deadline;
 
-    if (call->mode != RPC_STREAM)
+    if (call->mode != RPC_STREAM && call->mode != RPC_FOLLOW)
         return;
-    call->deadline_us = deadline < call->latest_us ? deadline : call->latest_us;
+    if (call->mode == RPC_STREAM) {
+        deadline = clock_monotonic_us() + call->operation->timeout_ms * 1000;
+        call->deadline_us = deadline < call->latest_us ? deadline : call->latest_us;
+    }
     if (!d->oversized)
         call->done(call->arg, result, false);
 }
@@ -295,8 +342,10 @@ static void reply_came(void *arg, const struct mq_delivery *d)
     }
     FAULT("rpc.reply");
     result = result_of(m);
-    if (result.type == RPC_DELTA || result.type == RPC_ACCEPTED)
+    if (envelope_is_notice(m->type))
         piece_came(call, d, &result);
+    else if (call->mode == RPC_FOLLOW)
+        return; /* the answer is its caller's */
     else if (result.status < 200 || result.status > 599 || d->oversized)
         fail(call, 502, true, "a worker's answer cannot be passed on");
     else if (call->mode == RPC_MANY)
@@ -434,7 +483,8 @@ static void watch_opened(void *arg, struct mq_channel *ch)
 
 /* ---- connections ---- */
 
-void rpc_abandon(struct rpc *rpc, const char *why)
+/* Who follows goes on when the broker is back. */
+static void abandon_calls(struct rpc *rpc, const char *why)
 {
     struct rpc_call *call, *next;
 
@@ -444,12 +494,21 @@ void rpc_abandon(struct rpc *rpc, const char *why)
     }
 }
 
+void rpc_abandon(struct rpc *rpc, const char *why)
+{
+    struct rpc_call *call;
+
+    while ((call = TAILQ_FIRST(&rpc->followed)))
+        fail(call, 503, true, why);
+    abandon_calls(rpc, why);
+}
+
 static void grace_over(void *arg)
 {
     struct rpc *rpc = arg;
 
     if (!rpc_is_ready(rpc))
-        rpc_abandon(rpc, "the message broker went away");
+        abandon_calls(rpc, "the message broker went away");
 }
 
 static void exchanges_declared(void *arg, const struct err *e)
@@ -533,6 +592,7 @@ struct rpc *rpc_new(struct loop *l, struct process *p, loop_cb *ready, void *arg
     rpc->ready_arg = arg;
     rpc->calls = map_new();
     TAILQ_INIT(&rpc->list);
+    TAILQ_INIT(&rpc->followed);
     rpc->sweep = timer_new(l, sweep, rpc);
     rpc->grace = timer_new(l, grace_over, rpc);
     rpc->watch = timer_new(l, watch, rpc);
@@ -558,7 +618,7 @@ void rpc_free(struct rpc *rpc)
 
     if (!rpc)
         return;
-    while ((call = TAILQ_FIRST(&rpc->list)))
+    while ((call = TAILQ_FIRST(&rpc->list)) || (call = TAILQ_FIRST(&rpc->followed)))
         rpc_end(call);
     mq_free(rpc->publish);
     mq_free(rpc->consume);

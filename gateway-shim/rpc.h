@@ -13,7 +13,15 @@ struct rpc;
 struct rpc_call;
 
 /* What came, by its type property; RPC_NONE: no answer, and why says what happened. */
-enum rpc_type { RPC_NONE, RPC_REPLY, RPC_ERROR, RPC_ACCEPTED, RPC_DELTA };
+enum rpc_type {
+    RPC_NONE,
+    RPC_REPLY,
+    RPC_ERROR,
+    RPC_ACCEPTED,
+    RPC_DELTA,
+    RPC_INTERIM,
+    RPC_GENERATED,
+};
 
 struct rpc_result {
     enum rpc_type type;
@@ -29,8 +37,9 @@ struct rpc_result {
 /* Which answers a call wants, and which of them is the last one. */
 enum rpc_mode {
     RPC_ONE,    /* the first reply or error */
-    RPC_STREAM, /* accepted and deltas too; a reply or an error is the last one */
+    RPC_STREAM, /* accepted, deltas and interim too; a reply or an error is the last one */
     RPC_MANY,   /* replies and errors, none of them the last one */
+    RPC_FOLLOW, /* deltas, interim and generated, of something that another began */
 };
 
 /* Gets the result; last is false only for calls that want several answers. The result lives as long
@@ -56,6 +65,15 @@ struct rpc_call *rpc_call(struct rpc *rpc, const struct operation *op, struct ar
                           const struct envelope *env, const char *body, size_t n,
                           enum rpc_mode mode, rpc_done *done, void *arg, struct err *e);
 void rpc_end(struct rpc_call *call); /* no result is wanted any more */
+
+/* Wait for what comes with this correlation id (a UUID), without calling anything: RPC_FOLLOW, until
+ * rpc_end(). The last result comes only with rpc_abandon(). */
+struct rpc_call *rpc_follow(struct rpc *rpc, const char *id, rpc_done *done, void *arg);
+
+/* Tell all who listen on chat.control. env gives type, identity and correlation id, to which pieces may
+ * come to rpc_follow(). Nobody answers; false: it could not be sent now. */
+bool rpc_control(struct rpc *rpc, struct arena *a, const struct envelope *env, const char *body,
+                 size_t n);
 
 /* End all calls with a 503. */
 void rpc_abandon(struct rpc *rpc, const char *why);

@@ -22,6 +22,17 @@ static int number(const struct mq_message *m, const char *name, int otherwise, i
     return n < min ? min : n > max ? max : (int)n;
 }
 
+bool envelope_is_notice(const char *type)
+{
+    static const char *const types[] = {TYPE_ACCEPTED, TYPE_DELTA, TYPE_INTERIM, TYPE_GENERATED};
+    size_t i;
+
+    for (i = 0; type && i < sizeof(types) / sizeof(types[0]); i++)
+        if (strcmp(types[i], type) == 0)
+            return true;
+    return false;
+}
+
 void envelope_decode(const struct mq_message *m, struct envelope *out)
 {
     memset(out, 0, sizeof(*out));

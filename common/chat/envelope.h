@@ -44,6 +44,14 @@ enum { ENVELOPE_VERSION = 1, ENVELOPE_VERSION_OLDEST = 1 };
 /* Of what comes before the answer to a caller that asked for a stream. */
 #define TYPE_ACCEPTED "accepted"
 #define TYPE_DELTA    "delta"
+#define TYPE_INTERIM  "interim"
+/* To who follows a turn that he did not begin: its text is whole. */
+#define TYPE_GENERATED "generated"
+
+/* Of messages on chat.control. */
+#define CONTROL_STOP   "stop"
+#define CONTROL_RESUME "resume"
+#define CONTROL_LEAVE  "leave"
 
 enum { MESSAGE_PERSISTENT = 2, MESSAGE_TRANSIENT = 1 };
 
@@ -64,6 +72,9 @@ struct envelope {
     int version;
     int held; /* how often it was put aside for a worker that knows its version */
 };
+
+/* Is this the type of something that comes before an answer? NULL is none. */
+bool envelope_is_notice(const char *type);
 
 void envelope_decode(const struct mq_message *m, struct envelope *out);
 

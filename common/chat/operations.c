@@ -172,7 +172,19 @@ static const struct arg message_regenerate_args[] = {
     ASYNC,
     {0}};
 
-static const struct route turn_get[] = {{"GET", "/turns/{turn_id}"}, {0}};
+static const struct route stop_post[] = {
+    {"POST", "/conversations/{conversation_id}/messages/{message_id}/stop"}, {0}};
+static const struct arg message_stop_args[] = {
+    CONVERSATION_ID,
+    {.name = "message_id",
+     .type = ARG_UUID,
+     .place = ARG_IN_PATH,
+     .required = true,
+     .help = "The turn whose answer is to stop, or that answer, or its question."},
+    {0}};
+
+#define EVENTS_PATH "/turns/{turn_id}/events"
+static const struct route turn_get[] = {{"GET", "/turns/{turn_id}"}, {"GET", EVENTS_PATH}, {0}};
 static const struct arg turn_args[] = {{.name = "turn_id",
                                         .type = ARG_UUID,
                                         .place = ARG_IN_PATH,
@@ -352,9 +364,22 @@ const struct operation operations[] = {
      .timeout_ms = 60000,
      .max_attempts = 5,
      .role = ROLE_USER},
+    {.name = "message.stop",
+     .summary = "Stops an answer that is being made; what came of it is kept",
+     .routes = stop_post,
+     .args = message_stop_args,
+     .write = true,
+     .repeatable = true,
+     .personal = true,
+     .queue = "persistence.commit", /* not behind new questions */
+     .slip = "",
+     .timeout_ms = 10000,
+     .max_attempts = 5,
+     .role = ROLE_USER},
     {.name = "turn.get",
      .summary = "What became of a turn (a sent or regenerated message)",
      .routes = turn_get,
+     .events = EVENTS_PATH,
      .args = turn_args,
      .personal = true,
      .queue = "persistence.read",

@@ -48,16 +48,18 @@ struct operation {
     const char *name; /* the routing key, and the type property of its messages */
     const char *summary;
     const struct route *routes; /* ends with a NULL method; NULL: not on HTTP */
-    const struct arg *args;     /* ends with a NULL name */
-    bool open;                  /* other arguments than these are let through */
-    bool write;                 /* false: a read; dropped when its deadline has passed */
-    bool step;                  /* a later step of a turn, not an operation that callers begin */
-    bool personal;              /* needs to know whose it is: x-user-id */
-    bool introduces;            /* a user's first: his token's subject comes along */
-    const char *queue;          /* its first queue; NULL: each kind's first queue (system.health) */
-    const char *slip;           /* the steps after the first, with a space between; "" for none */
-    long timeout_ms;            /* how long a caller waits */
-    int max_attempts;           /* including the first */
+    const char *events;     /* the path of routes that is answered by a turn's events, or NULL */
+    const struct arg *args; /* ends with a NULL name */
+    bool open;              /* other arguments than these are let through */
+    bool write;             /* false: a read; dropped when its deadline has passed */
+    bool step;              /* a later step of a turn, not an operation that callers begin */
+    bool personal;          /* needs to know whose it is: x-user-id */
+    bool repeatable;        /* a write that does the same again, also as another request */
+    bool introduces;        /* a user's first: his token's subject comes along */
+    const char *queue;      /* its first queue; NULL: each kind's first queue (system.health) */
+    const char *slip;       /* the steps after the first, with a space between; "" for none */
+    long timeout_ms;        /* how long a caller waits */
+    int max_attempts;       /* including the first */
     enum operation_role role;
 };
 

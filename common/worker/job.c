@@ -58,12 +58,31 @@ int job_epoch(const struct job *job)
 
 void job_notice(struct job *job, const char *type, json_t *body)
 {
-    settle_notice(job, type, body, 0, 0);
+    job_notice_to(job, &(struct follower){job->envelope.reply_to, job->envelope.correlation_id},
+                  type, body);
+}
+
+void job_notice_to(struct job *job, const struct follower *to, const char *type, json_t *body)
+{
+    settle_notice(job, to, type, body, 0, 0);
 }
 
 void job_delta(struct job *job, int epoch, size_t offset, const char *text, size_t n)
 {
-    settle_notice(job, TYPE_DELTA, json_pack("{s:s%}", "text", text, n), epoch, (int64_t)offset);
+    job_delta_to(job, &(struct follower){job->envelope.reply_to, job->envelope.correlation_id},
+                 epoch, offset, text, n);
+}
+
+void job_delta_to(struct job *job, const struct follower *to, int epoch, size_t offset,
+                  const char *text, size_t n)
+{
+    settle_notice(job, to, TYPE_DELTA, json_pack("{s:s%}", "text", text, n), epoch,
+                  (int64_t)offset);
+}
+
+void job_control(struct job *job, const char *type, json_t *body)
+{
+    settle_control(job, type, body);
 }
 
 void job_event(struct job *job, const char *type, const char *subject, json_t *data)

@@ -321,18 +321,18 @@ void settle_stalled(struct worker *w)
 
 /* ---- what becomes of a job ---- */
 
-/* A message to the caller, whose body is still to be set. */
-static void address_to_caller(struct job *job, struct arena *a, struct mq_message *m,
-                              const char *type)
+/* A message to the caller or a follower, whose body is still to be set. */
+static void address_to(const struct follower *to, struct job *job, struct arena *a,
+                       struct mq_message *m, const char *type)
 {
     const struct envelope *in = &job->envelope;
 
     m->exchange = "";
-    m->routing_key = in->reply_to;
+    m->routing_key = to->reply_to;
     m->type = type;
     m->content_type = "application/json";
     m->delivery_mode = MESSAGE_TRANSIENT;
-    m->correlation_id = in->correlation_id;
+    m->correlation_id = to->correlation_id;
     m->app_id = process_instance(job->worker->process);
     mq_table_put_int(a, &m->headers, HEADER_VERSION, ENVELOPE_VERSION);
     if (in->traceparent)
@@ -340,14 +340,15 @@ static void address_to_caller(struct job *job, struct arena *a, struct mq_messag
 }
 
 /* Not confirmed, and not tried again: the final answer holds all of it. */
-void settle_notice(struct job *job, const char *type, json_t *body, int epoch, int64_t offset)
+void settle_notice(struct job *job, const struct follower *to, const char *type, json_t *body,
+                   int epoch, int64_t offset)
 {
     struct mq_message m = {0};
     struct arena *a = arena_new(); /* there may be many in a job's life */
     struct err e;
 
-    if (job->envelope.reply_to && body) {
-        address_to_caller(job, a, &m, type);
+    if (to->reply_to && body) {
+        address_to(to, job, a, &m, type);
         if (epoch) {
             mq_table_put_int(a, &m.headers, HEADER_EPOCH, epoch);
             mq_table_put_int(a, &m.headers, HEADER_OFFSET, offset);
@@ -392,6 +393,29 @@ void settle_event(struct job *job, const char *type, const char *subject, json_t
     set_body(job, m, data);
 }
 
+/* Nobody who listens is no failure: it is for whoever is there. */
+void settle_control(struct job *job, const char *type, json_t *body)
+{
+    const struct envelope env = {.type = type,
+                                 .message_id = derived_id(job, type),
+                                 .correlation_id = job->envelope.correlation_id,
+                                 .user_id = job->envelope.user_id,
+                                 .tenant_id = job->envelope.tenant_id,
+                                 .traceparent = job->envelope.traceparent};
+    struct mq_message *m;
+
+    if (job->outputs_count == EVENTS_MAX) {
+        json_decref(body);
+        return;
+    }
+    m = add_output(job, OUTPUT_EVENT);
+    envelope_encode(job->arena, &env, process_instance(job->worker->process), m);
+    m->exchange = exchange_name(EXCHANGE_CONTROL);
+    m->routing_key = "";
+    m->delivery_mode = MESSAGE_TRANSIENT;
+    set_body(job, m, body);
+}
+
 /* An answer with the caller's correlation id. Nothing when nobody asked for one. */
 static void add_answer(struct job *job, const char *type, int status, json_t *body)
 {
@@ -403,7 +427,7 @@ static void add_answer(struct job *job, const char *type, int status, json_t *bo
         return;
     }
     m = add_output(job, OUTPUT_REPLY);
-    address_to_caller(job, job->arena, m, type);
+    address_to(&(struct follower){in->reply_to, in->correlation_id}, job, job->arena, m, type);
     m->message_id = derived_id(job, type);
     m->timestamp = (uint64_t)(clock_wall_ms() / 1000);
     mq_table_put_int(job->arena, &m->headers, HEADER_STATUS, status);

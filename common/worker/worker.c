@@ -57,22 +57,26 @@ static bool serving(const struct worker *w)
     for (i = 0; i < w->subscriptions_count; i++)
         if (!w->subscriptions[i].confirmed)
             return false;
-    return true;
+    return !w->control_channel || w->control_comes;
+}
+
+void worker_serves(struct worker *w)
+{
+    if (!serving(w) || w->state != WORKER_RUNNING)
+        return;
+    w->ever_served = true;
+    process_ready(w->process);
 }
 
 static void consume_answered(void *arg, const struct mq_reply *reply, const struct err *e)
 {
     struct subscription *s = arg;
-    struct worker *w = s->worker;
 
     (void)reply;
     if (e || !s->consumer)
         return;
     s->confirmed = true;
-    if (serving(w) && w->state == WORKER_RUNNING) {
-        w->ever_served = true;
-        process_ready(w->process);
-    }
+    worker_serves(s->worker);
 }
 
 static void fail(struct worker *w, const struct err *e)
@@ -286,6 +290,8 @@ static int connect_broker(struct worker *w, struct err *e)
     w->publish_channel = mq_channel_new(w->publish, MQ_CONFIRMS_EACH, &publish_events, w);
     w->reply_channel = mq_channel_new(w->publish, MQ_CONFIRMS_BARRIER, &reply_events, w);
     w->consume_channel = mq_channel_new(w->consume, MQ_CONFIRMS_NONE, &consume_events, w);
+    if (w->kind->control)
+        control_listen(w);
     return 0;
 }
 

@@ -37,6 +37,11 @@ struct worker_kind {
     int (*start)(struct worker *w, struct err *e); /* once, before anything is consumed */
     void (*stop)(void);                            /* once, at the end */
     bool (*healthy)(json_t *dependencies); /* adds to the health's answer; returns if all is well */
+
+    /* A message on chat.control, which every process of the kind gets (docs/PROTOCOL.md): its type
+     * is env->type, body an object. What is sent while the broker is away is missed. NULL: they are
+     * not for this kind. */
+    void (*control)(const struct envelope *env, const json_t *body);
 };
 
 /* Run until SIGTERM; returns the exit code. */
@@ -75,6 +80,19 @@ void job_notice(struct job *job, const char *type, json_t *body);
 /* A piece of the answer's text: n bytes of UTF-8, of whole characters, with offset bytes of the
  * same epoch before it. Like a notice. */
 void job_delta(struct job *job, int epoch, size_t offset, const char *text, size_t n);
+
+/* Somebody who follows a turn that another caller began: both by TYPE_GENERATED and by deltas. */
+struct follower {
+    const char *reply_to, *correlation_id;
+};
+/* The same two to a follower, who is told nothing else. */
+void job_notice_to(struct job *job, const struct follower *to, const char *type, json_t *body);
+void job_delta_to(struct job *job, const struct follower *to, int epoch, size_t offset,
+                  const char *text, size_t n);
+
+/* Tell every process that listens on chat.control; it is safe before the job's message is acked.
+ * Counts as one of the EVENTS_MAX. Takes the body. */
+void job_control(struct job *job, const char *type, json_t *body);
 
 /* Tell all who listen what happened, as a CloudEvent on chat.events; it is safe before the job's
  * message is acked. Up to EVENTS_MAX a job. Takes the data. */

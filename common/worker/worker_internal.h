@@ -1,4 +1,4 @@
-/* What worker.c (the process), job.c (one message) and settle.c (its end) share. */
+/* What worker.c (the process), job.c (one message), settle.c (its end) and control.c share. */
 #ifndef WORKER_INTERNAL_H
 #define WORKER_INTERNAL_H
 
@@ -93,7 +93,9 @@ struct worker {
     struct timer *count;              /* of the processes; NULL: nobody wants to know */
     struct mq_channel *count_channel; /* its own: a queue that is missing closes it */
     bool counting;
-    long processes; /* 0: not known */
+    long processes;                     /* 0: not known */
+    struct mq_channel *control_channel; /* NULL: the kind does not listen on chat.control */
+    bool control_comes;                 /* the broker said consume-ok */
     int exit_code;
     int open_connections;
 };
@@ -103,7 +105,9 @@ void job_start(struct worker *w, struct subscription *from, const struct mq_deli
 void job_free(struct job *job);
 
 /* settle.c: publish the job's outputs, and when they are safe ack its input and free it. */
-void settle_notice(struct job *job, const char *type, json_t *body, int epoch, int64_t offset);
+void settle_notice(struct job *job, const struct follower *to, const char *type, json_t *body,
+                   int epoch, int64_t offset);
+void settle_control(struct job *job, const char *type, json_t *body);
 void settle_event(struct job *job, const char *type, const char *subject, json_t *data);
 void settle_aside(struct job *job, const char *operation, json_t *body);
 bool settle_aside_now(struct job *job, const char *operation, json_t *body);
@@ -119,7 +123,11 @@ void settle_hold(struct job *job); /* a message of an unknown version: back afte
 void settle_drop(struct job *job, const char *outcome); /* ack it, nothing else */
 void settle_stalled(struct worker *w);                  /* try again what waits */
 
+/* control.c: listen on chat.control, on the connection that consumes; again after each loss */
+void control_listen(struct worker *w);
+
 /* worker.c */
+void worker_serves(struct worker *w);   /* what the process serves may be all there now */
 void worker_job_done(struct worker *w); /* a job was freed */
 void worker_update(struct worker *w);   /* start or stop consuming, as things are now */
 void worker_declare(struct worker *w);  /* the topology; again, if something of it is missing */

@@ -194,10 +194,13 @@ describe('OpenRouter', () => {
       assert.ok(slow.deltas.length > 5, `${slow.deltas.length} deltas of a slow answer`);
     });
 
-    it('to nobody is not streamed', async () => {
-      await caller.send('inference.generate', promptOf('nobody', { stream: true }), { replyTo: null });
-      await until('it was asked', () => model.requests.length === 1);
-      assert.equal(model.requests[0].body.stream, undefined);
+    it('to nobody is streamed, since somebody may come and follow it', async () => {
+      for (const stream of [true, false]) {
+        model.requests.length = 0;
+        await caller.send('inference.generate', promptOf('nobody', { stream }), { replyTo: null });
+        await until('it was asked', () => model.requests.length === 1);
+        assert.equal(model.requests[0].body.stream, true);
+      }
     });
 
     it('tells which epoch it is of', async () => {

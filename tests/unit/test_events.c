@@ -568,6 +568,89 @@ static void any_story(void)
     }
 }
 
+/* ---- what goes on where another stream ended ---- */
+
+/* A client that has so many bytes of the epoch's text. */
+static void resume(int64_t epoch, size_t offset)
+{
+    buf_init(&w.out, OUT_MAX);
+    w.events = events_resume(TURN, epoch, offset, TEXT_MAX);
+    CU_ASSERT_EQUAL(events_epoch(w.events), epoch);
+    CU_ASSERT_EQUAL(events_offset(w.events), offset);
+}
+
+static void a_resumed_turn(void)
+{
+    resume(1, 4);
+    accepted("{\"turn_id\":\"" TURN "\"}"); /* it has that */
+    delta(1, 0, "abc");
+    delta(1, 0, "abcd");
+    delta(1, 5, "z");
+    CU_ASSERT_TRUE(told(""));
+    delta(1, 0, "abcdx");
+    CU_ASSERT_TRUE(told("event: delta\nid: " TURN ":1:5\ndata: {\"offset\":4,\"text\":\"x\"}\n\n"));
+    delta(1, 0, "abcdQz"); /* of another text */
+    CU_ASSERT_TRUE(told(""));
+    delta(1, 2, "cdxyz");
+    CU_ASSERT_TRUE(
+        told("event: delta\nid: " TURN ":1:7\ndata: {\"offset\":5,\"text\":\"yz\"}\n\n"));
+    CU_ASSERT_EQUAL(events_offset(w.events), 7);
+    CU_ASSERT_EQUAL(completed(1, "{\"new_message\":{\"content\":\"abcdxyz!\"}}"), 0);
+    CU_ASSERT_TRUE(told("event: delta\nid: " TURN ":1:8\ndata: {\"offset\":7,\"text\":\"!\"}\n\n"
+                        "event: message.completed\nid: " TURN
+                        ":1:8\ndata: {\"new_message\":{\"content\":\"abcdxyz!\"}}\n\n"));
+    end();
+}
+
+/* What the client has is known by its epoch and its length alone. */
+static void a_resumed_turn_with_another_text(void)
+{
+    static const struct {
+        int64_t epoch;
+        size_t offset;
+    } places[] = {{2, 2}, {1, 6}, {1, 4}, {1, SIZE_MAX}};
+    size_t i;
+
+    for (i = 0; i < COUNT(places); i++) {
+        resume(places[i].epoch, places[i].offset);
+        CU_ASSERT_EQUAL(completed(1, "{\"new_message\":{\"content\":\"ab€\"}}"), 0);
+        CU_ASSERT_PTR_NOT_NULL(strstr(w.out.data, "event: reset\n"));
+        CU_ASSERT_PTR_NOT_NULL(strstr(w.out.data, "{\"offset\":0,\"text\":\"ab€\"}"));
+        end();
+    }
+    resume(1, 3);
+    delta(1, 2, "€c"); /* the client would be in the middle of the sign */
+    CU_ASSERT_TRUE(told(""));
+    delta(2, 0, "new");
+    CU_ASSERT_TRUE(told("event: reset\nid: " TURN ":2:0\ndata: {\"epoch\":2}\n\n"
+                        "event: delta\nid: " TURN
+                        ":2:3\ndata: {\"offset\":0,\"text\":\"new\"}\n\n"));
+    delta(1, 3, "old");
+    CU_ASSERT_TRUE(told(""));
+    end();
+}
+
+static void an_interim_word(void)
+{
+    static const char *const bodies[] = {"", "[]", "null", "{", "7"};
+    const char body[] = "{\"text\":\"wait\"}";
+    size_t i;
+
+    begin();
+    for (i = 0; i < COUNT(bodies); i++)
+        events_interim(w.events, bodies[i], strlen(bodies[i]), &w.out);
+    CU_ASSERT_TRUE(told(""));
+    events_interim(w.events, body, strlen(body), &w.out);
+    CU_ASSERT_TRUE(told("event: message.accepted\nid: " TURN ":1:0\ndata: {\"turn_id\":\"" TURN
+                        "\"}\n\n"
+                        "event: interim\nid: " TURN ":1:0\ndata: {\"text\":\"wait\"}\n\n"));
+    delta(1, 0, "x");
+    buf_clear(&w.out);
+    events_interim(w.events, body, strlen(body), &w.out);
+    CU_ASSERT_TRUE(told("")); /* it came late */
+    end();
+}
+
 int main(void)
 {
     CU_TestInfo tests[] = {
@@ -590,6 +673,9 @@ int main(void)
         {"an answer whose notice was lost", an_answer_whose_notice_was_lost},
         {"the text kept is bounded", the_text_kept_is_bounded},
         {"any story", any_story},
+        {"a resumed turn", a_resumed_turn},
+        {"a resumed turn with another text", a_resumed_turn_with_another_text},
+        {"an interim word", an_interim_word},
         CU_TEST_INFO_NULL,
     };
 

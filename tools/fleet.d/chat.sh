@@ -77,7 +77,8 @@ chat_stream() {
             if startswith("data: ") then .[6:] elif startswith("{") or startswith("curl: ") then .
             else empty end
             | (fromjson? // {detail: .})
-            | if .text then .text
+            | if .text and .offset == null then "(\(.text))\n"
+              elif .text then .text
               elif .epoch then "\n(begun anew)\n"
               elif .detail then "\nfleet: \(.detail)\n" | halt_error(1)
               elif .usage then "\n"

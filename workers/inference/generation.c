@@ -8,6 +8,9 @@
 #include "common/base/log.h"
 #include "common/base/metrics.h"
 #include "workers/inference/charges.h"
+#include "workers/inference/control.h"
+#include "workers/inference/followers.h"
+#include "workers/inference/interim.h"
 #include "workers/inference/lookup.h"
 #include "workers/inference/models.h"
 #include "workers/inference/prices.h"
@@ -79,13 +82,30 @@ static void count_usage(const struct generation *g, const json_t *usage)
 static void tell(void *arg)
 {
     struct generation *g = arg;
+    size_t from = g->told;
 
     g->teller_set = false;
-    if (g->told == g->text.len)
+    if (from == g->text.len)
         return;
-    job_delta(g->job, g->epoch, g->told, g->text.data + g->told, g->text.len - g->told);
+    if (g->caller_streams)
+        job_delta(g->job, g->epoch, from, g->text.data + from, g->text.len - from);
     g->told = g->text.len;
     g->told_us = clock_monotonic_us();
+    followers_text(g, from);
+}
+
+/* Is there anybody to tell, and anything? White space alone is nothing yet: another model may still be
+ * asked. */
+static bool may_tell(const struct generation *g)
+{
+    return g->stream && (g->caller_streams || followers_any(g)) &&
+           strspn(g->text.data, " \t\r\n") < g->text.len;
+}
+
+void generation_tell(struct generation *g)
+{
+    if (may_tell(g))
+        tell(g);
 }
 
 /* The first piece goes at once, the others together at most every DELTA_MS. */
@@ -93,8 +113,7 @@ static void tell_soon(struct generation *g)
 {
     int64_t passed_ms;
 
-    /* White space alone is nothing yet: another model may still be asked. */
-    if (!g->stream || g->teller_set || strspn(g->text.data, " \t\r\n") == g->text.len)
+    if (g->teller_set || !may_tell(g))
         return;
     passed_ms = (clock_monotonic_us() - g->told_us) / 1000;
     if (g->told == 0 || passed_ms >= DELTA_MS) {
@@ -271,6 +290,9 @@ static void generation_free(struct generation *g)
     TAILQ_REMOVE(g->begun ? &state.under_way : &state.waiting, g, link);
     state.under_way_count -= g->begun;
     state.waiting_count -= !g->begun;
+    followers_end(g);
+    control_remove(g);
+    timer_free(g->interim);
     timer_free(g->teller);
     timer_free(g->pause);
     charges_free(g);
@@ -283,7 +305,16 @@ static void generation_free(struct generation *g)
 
 static long passed_ms(const struct generation *g)
 {
-    return (long)((clock_monotonic_us() - g->begun_us) / 1000);
+    return g->begun ? (long)((clock_monotonic_us() - g->begun_us) / 1000) : 0;
+}
+
+/* In the place of a request, where none came to anything. */
+static json_t *no_request(const struct generation *g)
+{
+    return json_pack("{s:s, s:s, s:b, s:I, s:{s:i, s:i, s:i, s:f}}", "model", "none", "provider",
+                     "none", "is_free_model", true, "processing_time_ms", (json_int_t)passed_ms(g),
+                     "usage", "prompt_tokens", 0, "completion_tokens", 0, "total_tokens", 0, "cost",
+                     0.0);
 }
 
 /* ending: how it ended if it is not whole; or NULL */
@@ -291,7 +322,7 @@ static json_t *answer_json(const struct generation *g, const char *ending)
 {
     const char *reason = g->answer.finish_reason;
     double usual_ms = state.usual_ms > 0 ? state.usual_ms : (double)passed_ms(g);
-    json_t *answer = charges_json(g);
+    json_t *answer = g->model ? charges_json(g) : no_request(g);
 
     json_object_set_new(answer, "content", json_stringn(g->text.data, g->text.len));
     json_object_set_new(answer, "estimated_response_time", json_integer((json_int_t)usual_ms));
@@ -308,6 +339,11 @@ static json_t *answer_json(const struct generation *g, const char *ending)
 static void learn(long ms)
 {
     state.usual_ms = state.usual_ms > 0 ? state.usual_ms * 0.9 + (double)ms * 0.1 : (double)ms;
+}
+
+long generation_usual_ms(void)
+{
+    return (long)state.usual_ms;
 }
 
 /* An answer that took long to begin is none that the breaker wants more of. */
@@ -351,6 +387,43 @@ void generation_done(struct generation *g)
     count_usage(g, json_object_get(json_object_get(body, "answer"), "usage"));
     charges_tell(g);
     learn(ms);
+    generation_free(g);
+    job_forward(job, body);
+    begin_waiting();
+}
+
+/* The request is given up, which closes its connection. What it has used up is not told any more. */
+static void stop_asking(struct generation *g)
+{
+    g->model->provider->cancel(g);
+    g->asking = false;
+    generation_text_ended(g);
+    if (g->stream)
+        tell(g);
+    count_request(g->model, "stopped");
+    if (g->first_us)
+        judge(g);
+    else
+        models_unknown(g->model, g->ticket);
+}
+
+void generation_interrupt(struct generation *g)
+{
+    struct job *job = g->job;
+    json_t *body;
+
+    if (g->asking) {
+        stop_asking(g);
+    } else { /* none that was asked before has begun to answer */
+        g->model = NULL;
+        g->answer = (struct answer){.model = NULL};
+        buf_clear(&g->text);
+        buf_add(&g->text, "", 0);
+    }
+    body = step_json(g, "stopped");
+    if (g->model)
+        count_usage(g, json_object_get(json_object_get(body, "answer"), "usage"));
+    charges_tell(g);
     generation_free(g);
     job_forward(job, body);
     begin_waiting();
@@ -458,7 +531,8 @@ static int read_prompt(struct generation *g, struct err *e)
                        &g->history_dropped, "context_type", &g->context_type, "personal",
                        &g->personal))
         return err_set(e, ERR_FATAL, 500, "the prompt cannot be used: %s", wrong.text);
-    g->stream = stream && env->reply_to;
+    g->caller_streams = stream && env->reply_to;
+    g->stream = g->caller_streams || !env->reply_to; /* nobody waits for it whole */
     g->user_id = env->user_id;
     if (check_messages(g->messages, e) || chain_wish(&wish, selection, g->context_type, e))
         return -1;
@@ -472,14 +546,23 @@ void generation_handle(struct job *job)
     g->job = job;
     g->arena = job_arena(job);
     g->epoch = job_epoch(job);
+    g->came_us = clock_monotonic_us();
+    TAILQ_INIT(&g->followers);
     buf_init(&g->text, (size_t)inference_settings.answer_max);
     buf_add(&g->text, "", 0);
     TAILQ_INSERT_TAIL(&state.waiting, g, link);
     state.waiting_count++;
-    if (read_prompt(g, &g->why))
+    if (read_prompt(g, &g->why)) {
         give_up(g);
-    else
-        begin_waiting();
+        return;
+    }
+    if (!control_add(g)) {
+        generation_interrupt(g);
+        return;
+    }
+    if (g->caller_streams)
+        interim_watch(g, NULL);
+    begin_waiting();
 }
 
 /* ---- life ---- */
@@ -489,9 +572,12 @@ int generation_start(struct worker *w, struct err *e)
     TAILQ_INIT(&state.under_way);
     TAILQ_INIT(&state.waiting);
     state.loop = worker_loop(w);
+    control_start();
     charges_start(state.loop);
-    if (prices_start(inference_settings.prices, e) || models_start(w, e))
+    if (prices_start(inference_settings.prices, e) || models_start(w, e)) {
+        control_stop();
         return -1;
+    }
     state.started = true;
     worker_can_serve(w, true);
     return 0;
@@ -511,9 +597,15 @@ void generation_stop(void)
     while ((g = TAILQ_FIRST(&state.waiting)))
         generation_free(g);
     models_stop();
+    control_stop();
     lookup_stop();
     prices_stop();
     state.started = false;
+}
+
+struct loop *generation_loop(void)
+{
+    return state.loop;
 }
 
 /* A model that fails is for its callers to hear of; the worker itself is well. */

@@ -1,4 +1,5 @@
 /* The worker that has a model answer the prompts of chat turns. */
+#include "workers/inference/control.h"
 #include "workers/inference/generation.h"
 #include "workers/inference/lookup.h"
 #include "workers/inference/settings.h"
@@ -20,6 +21,7 @@ int main(int argc, char **argv)
         .start = generation_start,
         .stop = generation_stop,
         .healthy = generation_healthy,
+        .control = control_came,
     };
 
     return worker_main(&kind, argc, argv);

@@ -8,6 +8,7 @@
 #include <strings.h>
 
 #include "common/base/text.h"
+#include "workers/inference/language.h"
 #include "workers/inference/provider.h"
 
 enum {
@@ -70,38 +71,6 @@ static struct facts facts_of(const struct generation *g)
     return f;
 }
 
-/* ---- in which language ---- */
-
-static bool has_word(const char *const *words, const char *word, size_t n)
-{
-    for (; *words; words++)
-        if (strlen(*words) == n && strncasecmp(*words, word, n) == 0)
-            return true;
-    return false;
-}
-
-/* Words that are frequent in one of the two languages and no words of the other. */
-static bool is_indonesian(const char *text)
-{
-    static const char *const indonesian[] = {
-        "apa",   "apakah", "yang",  "saya",   "aku",   "kamu",   "anda",    "dan",   "bagaimana",
-        "untuk", "dengan", "tidak", "adalah", "bisa",  "dari",   "ini",     "itu",   "siapa",
-        "di",    "ke",     "dapat", "karir",  "kerja", "tolong", "mengapa", "ingin", NULL};
-    static const char *const english[] = {"the",  "is",  "are",  "what", "how", "i",    "you",
-                                          "my",   "and", "to",   "of",   "for", "with", "not",
-                                          "this", "can", "that", "why",  "who", "do",   NULL};
-    int score = 0;
-    size_t n;
-
-    for (; *text; text += n) {
-        n = strcspn(text, " \t\r\n.,;:!?\"'()");
-        score += has_word(indonesian, text, n);
-        score -= has_word(english, text, n);
-        n += n == 0;
-    }
-    return score > 0;
-}
-
 /* ---- the answer ---- */
 
 /* Bytes of the text's beginning that end with a character and with none of a second line. */
@@ -117,7 +86,7 @@ static size_t quote_length(const char *text)
 
 static void speak(const struct facts *f, struct buf *out)
 {
-    bool indonesian = is_indonesian(f->question);
+    bool indonesian = language_is_indonesian(f->question);
     size_t quote = quote_length(f->question);
     const char *rest = f->question[quote] ? "\xe2\x80\xa6" : "";
 

@@ -22,6 +22,7 @@
 #include "common/io/loop.h"
 #include "workers/inference/chain.h"
 
+struct following;
 struct http_call;
 struct http_call_events;
 struct job;
@@ -49,8 +50,9 @@ struct generation {
     const char *context_type; /* NULL: not said */
     const char *user_id;
     json_int_t tokens_estimated, history_dropped;
-    json_t *personal; /* the user's names as an array; NULL: not said */
-    bool stream;      /* the pieces are wanted as they come */
+    json_t *personal;    /* the user's names as an array; NULL: not said */
+    bool stream;         /* the pieces are wanted as they come, or may be */
+    bool caller_streams; /* by the caller */
 
     struct chain chain;             /* whom to ask, one after the other */
     struct model *model;            /* that is asked, or was last; NULL before the first */
@@ -78,6 +80,15 @@ struct generation {
     struct timer *teller;
     bool teller_set;
 
+    /* what others want of it (control.h, followers.h, interim.h) */
+    const char *turn_id; /* borrowed from the job; NULL: it is of no turn */
+    char *key;           /* by which they mean it; NULL: they cannot */
+    TAILQ_HEAD(, following) followers;
+    size_t followers_count;
+    struct timer *interim; /* NULL: nobody waits for pieces */
+    bool interim_due;
+
+    int64_t came_us; /* the prompt did; monotonic */
     bool begun;
     int64_t begun_us; /* monotonic */
     int64_t asked_us; /* this model was; monotonic */
@@ -96,6 +107,17 @@ void generation_named(struct generation *g);
 
 /* The text has ended: add what was held back of it. The generation's end does so, too. */
 void generation_text_ended(struct generation *g);
+
+/* Tell those who wait for pieces what was not told yet, unless it is white space alone: then another
+ * model may still be asked. */
+void generation_tell(struct generation *g);
+
+/* Nobody wants more of it: what came is the answer, which goes on as a stopped one. */
+void generation_interrupt(struct generation *g);
+
+/* How long answers took of late, in milliseconds; 0: there were none. */
+long generation_usual_ms(void);
+struct loop *generation_loop(void);
 
 /* The answer is complete; g->answer says the rest. */
 void generation_done(struct generation *g);

@@ -78,6 +78,8 @@ static const struct config_key keys[] = {
      NULL, NULL, false, "For the first word of a streamed answer."},
     {"MODEL_IDLE_TIMEOUT_SECONDS", CONFIG_INT, SETTING(idle_timeout_s), "15", 1, 3600, NULL, NULL,
      false, "Between two words of a streamed answer."},
+    {"INTERIM_SECONDS", CONFIG_INT, SETTING(interim_s), "10", 0, 3600, NULL, NULL, false,
+     "After so long without the answer's first word who waits for it is told so; 0: he is not."},
     {"MODEL_CA_FILE", CONFIG_STRING, SETTING(ca_file), "", 0, 4096, NULL, NULL, false,
      "The authorities that may sign the provider's certificate, as PEM. Empty: the system's."},
     {"MAX_ANSWER_BYTES", CONFIG_INT, SETTING(answer_max), "131072", 1, 1048576, NULL, NULL, false,

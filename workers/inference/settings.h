@@ -19,6 +19,7 @@ struct inference_settings {
     long max_tokens;
     double temperature;
     long wait_s, timeout_s, connect_timeout_s, first_token_timeout_s, idle_timeout_s;
+    long interim_s;
     long answer_max; /* bytes */
     long concurrency;
     long usage_note_s;

@@ -91,12 +91,15 @@ static const char sql_lock[] =
 
 /* $1 turn, $2 conversation, $3 answer, $4 tenant, $5 user, $6 content, $7 metadata, $8 question,
  * $9 model, $10 prompt, $11 completion and $12 total tokens, $13 cost, $14 free, $15 ms, $16 epoch, $17
- * the turn's state, $18 request, $19 provider, $20 generation, $21 cost known, $22 tokens estimated. Of a turn that has its answer nothing is changed. An answer that was given anew
- * meanwhile stays the chosen one; one that was stopped before its first word is none to be chosen. */
+ * the turn's state, $18 request, $19 provider, $20 generation, $21 cost known, $22 tokens estimated. Of a turn
+ * that has its answer nothing is changed. An answer that was given anew meanwhile stays the chosen one;
+ * one that was stopped before its first word is none to be chosen. A turn that is to be stopped is, also
+ * if who made the answer never heard of it. */
 #define TAKE_TURN(condition)                                                                       \
-    "t AS (UPDATE chat.turns SET state = $17::text, problem = NULL, epoch = $16::int, "            \
+    "t AS (UPDATE chat.turns SET state = CASE WHEN stop_requested_at IS NULL THEN $17::text "      \
+    "ELSE 'stopped' END, problem = NULL, epoch = $16::int, "                                       \
     "finished_at = now() WHERE id = $1::uuid AND conversation_id = $2::uuid "                      \
-    "AND epoch <= $16::int AND " condition " RETURNING id, created_at), "
+    "AND epoch <= $16::int AND " condition " RETURNING id, created_at, state), "
 #define TAKE_SEQ(condition)                                                                        \
     "c AS (UPDATE chat.conversations SET next_seq = next_seq + 1 WHERE id = $2::uuid "             \
     "AND EXISTS (SELECT 1 FROM t)" condition " RETURNING next_seq - 1 AS seq), "
@@ -110,12 +113,14 @@ static const char sql_lock[] =
 #define SAVE                                                                                       \
     "INSERT INTO chat.messages AS m (id, tenant_id, user_id, conversation_id, seq, sender_type, "  \
     "content, metadata, parent_message_id, turn_id, chosen) "                                      \
-    "SELECT $3::uuid, $4, $5::uuid, $2::uuid, p.seq, 'assistant', $6::text, $7::jsonb, $8::uuid, " \
+    "SELECT $3::uuid, $4, $5::uuid, $2::uuid, p.seq, 'assistant', $6::text, $7::jsonb || "         \
+    "CASE t.state WHEN 'stopped' THEN '{\"ending\": \"stopped\"}' ELSE '{}' END::jsonb, "          \
+    "$8::uuid, "                                                                                   \
     "$1::uuid, $6::text <> '' AND NOT EXISTS (SELECT 1 FROM chat.turns l "                         \
     "WHERE l.conversation_id = $2::uuid AND l.question_id = $8::uuid "                             \
     "AND l.state IN ('completed', 'stopped') "                                                     \
     "AND (l.created_at, l.id) > (t.created_at, t.id)) FROM p, t "
-#define SAVED "RETURNING m.seq, " ROW_MS("m.created_at")
+#define SAVED "RETURNING m.seq, " ROW_MS("m.created_at") ", m.metadata ->> 'ending'"
 
 #define NEW_PLACE "p AS (SELECT c.seq FROM c), "
 
@@ -226,6 +231,8 @@ static void committed(struct job *job, const struct pg_segment *s, void *state)
         answer_as_it_is(job, x);
         return;
     }
+    if (pg_text(s, x->row, 0, 2))
+        x->how = ENDING_STOPPED;
     answer = json_pack(
         "{s:s, s:s, s:s, s:s, s:s, s:o, s:s, s:I, s:o}", "id", x->answer_id, "conversation_id",
         x->conversation_id, "sender_type", "assistant", "content", x->content, "content_type",

@@ -24,6 +24,9 @@ void message_commit(struct job *job);
 void turn_fail(struct job *job);
 void turn_get(struct job *job);
 
+/* stop.c */
+void message_stop(struct job *job);
+
 /* usage.c */
 void usage_summary(struct job *job);
 void conversation_usage(struct job *job);
@@ -42,6 +45,8 @@ struct persistence_settings {
     long history_messages;
     char *allowed_models, *paid_tiers; /* with commas between */
     char *local_model;
+    double reserve_credits; /* for a turn of a tenant that does not say it */
+    long reserve_tokens, tenants_refresh_ms;
 };
 extern struct persistence_settings persistence_settings;
 extern const struct config_section persistence_section;

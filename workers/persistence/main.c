@@ -15,6 +15,7 @@ static const struct worker_operation operations[] = {
     {"message.send", message_send},
     {"message.regenerate", message_regenerate},
     {"message.commit", message_commit},
+    {"message.stop", message_stop},
     {"turn.fail", turn_fail},
     {"turn.get", turn_get},
     {"usage.summary", usage_summary},
@@ -41,8 +42,7 @@ static void stop(void)
 
 int main(int argc, char **argv)
 {
-    const struct config_section sections[] = {database_section, persistence_section, tenant_section,
-                                              sweep_section};
+    const struct config_section sections[] = {database_section, persistence_section, sweep_section};
     const struct worker_kind kind = {
         .name = "persistence",
         .purpose = "keeps conversations, messages, turns and their cost in PostgreSQL",

@@ -4,7 +4,7 @@ import amqp from 'amqplib';
 import { brokerUrl } from './environment.mjs';
 import { later, until } from './wait.mjs';
 
-const NOTICES = ['accepted', 'delta'];
+const NOTICES = ['accepted', 'delta', 'interim', 'generated'];
 
 export class Caller {
   #waiting = new Map();

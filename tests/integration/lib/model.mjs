@@ -5,14 +5,16 @@
 //   model.mode = 'status 429';   // what it does from now on; or, for one request,
 //   'Hello [model:drop]'         // the question itself says so
 //   model.modes['some/model'] = 'status 500'   // whenever this one is asked
-//   model.requests               // what came: {headers, body, question, mode, closed, generation}
+//   model.requests               // what came: {headers, body, question, mode, closed, closedAt, generation}
 //   model.costs['gen-1'] = {…}   // what GET /generation?id=gen-1 tells, or a status; else 404
 //   model.lookUps                // the ids that were asked for there
+//   await model.step(question)   // of mode "steps": the next word
 //   await model.close();
 //
 // MODES below lists what it can do, streaming or not as the request asks.
 import http from 'node:http';
 import { setImmediate as turn, setTimeout as pause } from 'node:timers/promises';
+import { until } from './wait.mjs';
 
 export const MODEL_USAGE = { prompt_tokens: 11, completion_tokens: 7, total_tokens: 18 };
 export const MODEL_COST = 0.00042;
@@ -60,6 +62,14 @@ class Model {
     return this.#waiting.length;
   }
 
+  // Waits until a request with this question waits, and lets it go on: `times`, one after the other.
+  async step(question, times = 1) {
+    for (let i = 0; i < times; i++) {
+      await until('the model waits', () => this.#waiting.some((one) => one.question === question), { every: 5 });
+      this.release(question);
+    }
+  }
+
   // Lets those answer whose question has this text in it, or all.
   release(text = '') {
     const all = this.#waiting.splice(0);
@@ -96,7 +106,10 @@ class Model {
       socket: request.socket, closed: false,
     };
     this.requests.push(entry);
-    response.on('close', () => { entry.closed = !response.writableFinished; });
+    response.on('close', () => {
+      entry.closed = !response.writableFinished;
+      entry.closedAt = performance.now();
+    });
     response.on('error', () => {});
     if (request.url !== '/v1/chat/completions' || request.method !== 'POST') {
       refuse(response, 404, 'no such path');
@@ -265,6 +278,16 @@ const MODES = {
   held: async (t) => {
     await t.model.hold(t.question);
     if (!t.gone) t.answer();
+  },
+  // a word whenever it is released
+  steps: async (t) => {
+    t.open();
+    for (const event of t.events()) {
+      await t.model.hold(t.question);
+      if (t.gone) return;
+      t.say(event);
+    }
+    t.response.end();
   },
   // as held, but refused then
   'held-refused': async (t) => {

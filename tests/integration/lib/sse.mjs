@@ -4,19 +4,21 @@ import { later, until } from './wait.mjs';
 
 export class Stream {
   // Resolves with the head of the answer: a stream, or what came instead of one.
-  static open(port, path, { body, headers = {}, agent = false, limit } = {}) {
+  // `text` is what the client has already, of a stream that is to go on.
+  static open(port, path, { method = 'POST', body, headers = {}, agent = false, limit, text = '' } = {}) {
     const stream = new Stream();
-    const payload = JSON.stringify(body ?? {});
+    const payload = method === 'GET' ? '' : JSON.stringify(body ?? {});
     const given = Object.fromEntries(Object.entries(headers).filter(([, value]) => value));
     const head = later(`the head of the answer to ${path}`, { limit });
     const ended = later(`the end of the stream ${path}`, { limit });
     stream.events = [];
+    stream.before = text;
     stream.comments = 0;
     stream.raw = '';
     stream.ended = ended.promise;
     stream.request = http.request({
-      host: '127.0.0.1', port, path, agent, method: 'POST',
-      headers: {
+      host: '127.0.0.1', port, path, agent, method,
+      headers: method === 'GET' ? given : {
         'content-type': 'application/json', 'content-length': Buffer.byteLength(payload), ...given,
       },
     }, (response) => {
@@ -58,7 +60,7 @@ export class Stream {
 
   // The text as the client has it now; fails when a delta does not go on where the text ended.
   get text() {
-    let text = Buffer.alloc(0);
+    let text = Buffer.from(this.before);
     for (const { event, data } of this.events) {
       if (event === 'reset') text = Buffer.alloc(0);
       if (event !== 'delta') continue;
@@ -80,6 +82,11 @@ export class Stream {
 
   get json() {
     return JSON.parse(this.raw);
+  }
+
+  // Waits until the text is as long as this one, or this many bytes.
+  has(length) {
+    return until(`${length} bytes of text`, () => Buffer.byteLength(this.text) >= length && this.text, { every: 5 });
   }
 
   event(name, count = 1) {
