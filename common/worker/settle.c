@@ -436,7 +436,8 @@ static void add_answer(struct job *job, const char *type, int status, json_t *bo
 
 /* Address a message to the queue of an operation, with the input's identity. */
 static void address_step(struct job *job, struct arena *a, struct mq_message *m,
-                         const char *operation, const char *slip, const char *reply_to)
+                         const char *operation, const char *slip, const char *reply_to,
+                         const char *id)
 {
     struct envelope out = job->envelope;
 
@@ -446,7 +447,7 @@ static void address_step(struct job *job, struct arena *a, struct mq_message *m,
     out.epoch = 0;
     out.reply_to = reply_to;
     out.idempotency_key = out.subject = out.tier = NULL; /* for the first step only */
-    out.message_id = derived_id(job, operation);
+    out.message_id = id;
     envelope_encode(a, &out, process_instance(job->worker->process), m);
     m->exchange = exchange_name(EXCHANGE_RPC);
     m->routing_key = operation;
@@ -458,16 +459,19 @@ static struct mq_message *add_step(struct job *job, const char *operation, const
 {
     struct mq_message *m = add_output(job, OUTPUT_STEP);
 
-    address_step(job, job->arena, m, operation, slip, reply_to);
+    address_step(job, job->arena, m, operation, slip, reply_to, derived_id(job, operation));
     set_body(job, m, body);
     return m;
 }
 
 void settle_aside(struct job *job, const char *operation, json_t *body)
 {
+    const char *what = arena_printf(job->arena, "%s %d", operation, job_epoch(job));
+
     job->has_aside = true;
     job->aside = (struct output){.class = OUTPUT_ASIDE, .job = job};
-    address_step(job, job->arena, &job->aside.message, operation, NULL, NULL);
+    address_step(job, job->arena, &job->aside.message, operation, NULL, NULL,
+                 derived_id(job, what));
     set_body(job, &job->aside.message, body);
 }
 
@@ -475,10 +479,11 @@ bool settle_aside_now(struct job *job, const char *operation, json_t *body)
 {
     struct arena *a = arena_new(); /* there may be several in a job's life */
     struct mq_message m = {0};
+    char id[UUID_TEXT];
     struct err e;
     bool sent;
 
-    address_step(job, a, &m, operation, NULL, NULL);
+    address_step(job, a, &m, operation, NULL, NULL, uuid_v7(id));
     m.body = body_text(a, body, &m.body_len);
     sent = mq_publish(job->worker->publish_channel, &m, false, NULL, NULL, &e) > 0;
     json_decref(body);

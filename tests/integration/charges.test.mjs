@@ -8,6 +8,7 @@ import { metricsOf } from './lib/http.mjs';
 import { valueOf } from './lib/metrics.mjs';
 import { MODEL_COST, startModel } from './lib/model.mjs';
 import { Person } from './lib/person.mjs';
+import { Stream } from './lib/sse.mjs';
 import { uuid7 } from './lib/uuid.mjs';
 import { until } from './lib/wait.mjs';
 
@@ -137,8 +138,14 @@ describe('a turn', () => {
 
   it('whose client has gone is paid as any other', withWorker({}, async () => {
     const { person, id } = await begin();
-    await person.send(caller, id, ask(), { async: true });
-    assert.deepEqual(told(await rowsAre('a row', id, ended(1))), [['completed', MODEL, MODEL_COST, true]]);
+    const stream = await Stream.open(shim.port, `/api/chat/conversations/${id}/messages`, {
+      body: { content: ask('paced 100') }, headers: { authorization: `Bearer ${person.token}`, accept: 'text/event-stream' },
+    });
+    await stream.event('delta');
+    stream.leave();
+    const rows = await rowsAre('a row', id, ended(1));
+    assert.deepEqual(told(rows), [['completed', MODEL, MODEL_COST, true]]);
+    assert.equal(rows[0].turn_id, null);
   }));
 
   it('whose answer has no usage is estimated, and then looked up', withWorker({}, async () => {
@@ -232,6 +239,85 @@ describe('a worker that is killed', () => {
     })();
     assert.deepEqual(told(await rowsOf(id)), [['completed', 'some/model:free', 0, true]]);
   });
+});
+
+describe('where no queue takes', () => {
+  // As in a fleet whose persistence workers are older.
+  const without = async (operation, work) => {
+    await caller.channel.unbindQueue('persistence.commit', 'chat.rpc', operation);
+    try {
+      await work();
+    } finally {
+      await caller.channel.bindQueue('persistence.commit', 'chat.rpc', operation);
+    }
+  };
+
+  it('what requests have cost, turns go on, and it is logged', withWorker({}, (worker) => without('usage.record', async () => {
+    const { person, id } = await begin();
+    model.modes = { [MODEL]: 'paid-empty' };
+    assert.equal((await person.say(shim, id, ask())).status, 200);
+    await worker.event('no queue takes what goes aside', (line) => line.operation === 'usage.record');
+    assert.deepEqual(told(await rowsOf(id)), [['completed', SECOND, MODEL_COST, true]]);
+  })));
+
+  it('an answer that broke off, its turn fails all the same', withWorker({}, () => without('message.commit', async () => {
+    const { person, id } = await begin();
+    const messageId = uuid7();
+    const { type, body } = await person.send(caller, id, ask('truncate'), { stream: true }, { messageId });
+    assert.deepEqual([type, body.status, body.turn_id], ['error', 501, messageId]);
+    assert.equal((await person.turn(caller, messageId)).state, 'failed');
+    assert.deepEqual((await rowsAre('a row', id, ended(1))).map((u) => u.status), ['broken']);
+    await caller.take('inference.dlq');
+  })));
+});
+
+describe('a look-up', () => {
+  const bodyOf = (generation, provider = 'openrouter') => ({
+    turn_id: uuid7(), conversation_id: uuid7(), answer_id: uuid7(),
+    requests: [{ request_id: uuid7(), provider, generation_id: generation }],
+  });
+  const of = (worker, outcome) => metricsOf(worker.adminPort).then((text) =>
+    valueOf(text, 'usage_lookups_total', { outcome }) ?? 0);
+
+  const letterOf = (queue, turnId) => until(`a message in ${queue}`, async () =>
+    (await caller.takeAll(queue)).find((m) => m.content.includes(turnId)));
+
+  it('is tried again, or is not, by what the provider says', withWorker({}, async () => {
+    for (const [cost, queue, error] of [
+      [404, 'inference.retry.1s', /does not know the generation yet/], [500, 'inference.retry.1s', /\(500\)/],
+      [429, 'inference.retry.1s', /\(429\)/], [{}, 'inference.retry.1s', /names no cost/],
+      [{ ...COST, total_cost: '1' }, 'inference.retry.1s', /names no cost/],
+      [{ ...COST, native_tokens_prompt: null, tokens_prompt: -1 }, 'inference.retry.1s', /names no cost/],
+      [401, 'inference.dlq', /does not tell the cost \(401\)/], [400, 'inference.dlq', /\(400\)/],
+    ]) {
+      const generation = `gen-${randomUUID()}`;
+      model.costs[generation] = cost;
+      const body = bodyOf(generation);
+      await caller.send('usage.lookup', body, { replyTo: null });
+      const letter = await letterOf(queue, body.turn_id); // other turns' look-ups wait there, too
+      assert.deepEqual(JSON.parse(letter.content), body);
+      assert.match(letter.properties.headers['x-error'], error);
+      assert.equal(model.lookUps.filter((l) => l.id === generation).length, 1);
+    }
+    assert.equal((await house.count('persistence.commit.dlq')).messageCount, 0, 'no turn was to be failed');
+  }));
+
+  it('ends as unknown when the provider knows nothing at the last attempt', withWorker({}, async () => {
+    const { type, body } = await caller.call('usage.lookup', bodyOf('gen-nowhere'), { headers: { 'x-attempt': 6 } });
+    assert.deepEqual([type, body], ['reply', {}]);
+  }));
+
+  it('asks nobody who cannot be asked, nor for what is no id', withWorker({}, async (worker) => {
+    const before_ = model.lookUps.length;
+    for (const [id, provider] of [['x', 'offline'], ['x', 'elsewhere'], ['../key?x=1', 'openrouter'], ['', 'openrouter']]) {
+      assert.equal((await caller.call('usage.lookup', bodyOf(id, provider))).type, 'reply');
+    }
+    assert.equal(model.lookUps.length, before_);
+    assert.equal(await of(worker, 'nobody asked'), 4);
+    const bad = { ...bodyOf('x'), requests: [{}] };
+    await caller.send('usage.lookup', bad, { replyTo: null });
+    assert.match((await letterOf('inference.dlq', bad.turn_id)).properties.headers['x-error'], /usage\.lookup: .*request_id/);
+  }));
 });
 
 it('an answer that is committed by a persistence worker which is killed has one row',

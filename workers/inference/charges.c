@@ -22,9 +22,16 @@ void charges_start(struct loop *l)
 
 /* ---- what it cost ---- */
 
+/* None of a generation that ends between two requests, or before the first. */
+static bool has_request(const struct generation *g)
+{
+    return *g->request_id != '\0';
+}
+
 static bool is_free(const struct generation *g)
 {
-    return g->model->free || (g->answer.model && strstr(g->answer.model, ":free"));
+    return !has_request(g) || g->model->free ||
+           (g->answer.model && strstr(g->answer.model, ":free"));
 }
 
 static long prompt_tokens(const struct generation *g)
@@ -46,7 +53,8 @@ static long prompt_tokens(const struct generation *g)
 /* What the provider did not say is estimated, where there are tokens, and unknown where there is a price. */
 static json_t *usage_json(const struct generation *g)
 {
-    const struct answer *a = &g->answer;
+    static const struct answer nothing = {.has_usage = true};
+    const struct answer *a = has_request(g) ? &g->answer : &nothing;
     long prompt = a->has_usage ? a->prompt_tokens : prompt_tokens(g);
     long completion =
         a->has_usage ? a->completion_tokens : (long)tokens_estimate(g->text.data, g->text.len);
@@ -71,18 +79,20 @@ static json_t *usage_json(const struct generation *g)
 
 json_t *charges_json(const struct generation *g)
 {
-    const struct provider *p = g->model->provider;
-    const struct answer *a = &g->answer;
+    const struct provider *p = g->model ? g->model->provider : NULL;
+    bool asked = has_request(g);
+    const char *model = g->answer.model ? g->answer.model : g->model ? g->model->name : "none";
+    const char *generation_id = asked ? g->answer.generation_id : NULL;
+    int64_t us = g->begun ? clock_monotonic_us() - g->begun_us : 0;
     json_t *usage = usage_json(g);
-    json_t *request =
-        json_pack("{s:s, s:s, s:s, s:s*, s:b, s:I, s:o}", "request_id", g->request_id, "model",
-                  a->model ? a->model : g->model->name, "provider", p->name, "generation_id",
-                  a->generation_id, "is_free_model", is_free(g), "processing_time_ms",
-                  (json_int_t)(clock_monotonic_us() - g->begun_us) / 1000, "usage", usage);
+    json_t *request = json_pack(
+        "{s:s*, s:s, s:s, s:s*, s:b, s:I, s:o}", "request_id", asked ? g->request_id : NULL,
+        "model", model, "provider", p ? p->name : "none", "generation_id", generation_id,
+        "is_free_model", is_free(g), "processing_time_ms", (json_int_t)us / 1000, "usage", usage);
 
-    if (g->noted)
+    if (asked && g->noted)
         json_object_set_new(request, "noted", json_true());
-    if (p->look_up && a->generation_id && json_object_get(usage, "cost_known"))
+    if (p && p->look_up && generation_id && json_object_get(usage, "cost_known"))
         json_object_set_new(request, "look_up", json_true());
     return request;
 }
@@ -129,6 +139,8 @@ void charges_begin(struct generation *g)
 {
     uuid_v7(g->request_id);
     g->noted = g->note_due = false;
+    if (g->noter)
+        timer_stop(g->noter);
     if (g->model->free || !g->model->provider->look_up)
         return;
     if (!g->noter)
@@ -144,8 +156,6 @@ void generation_named(struct generation *g)
 
 static void add(struct generation *g, const char *status)
 {
-    if (g->noter)
-        timer_stop(g->noter);
     if (!g->charges)
         g->charges = json_array();
     json_array_append_new(g->charges, item(g, status));
@@ -155,6 +165,7 @@ void charges_failed(struct generation *g, bool in_doubt)
 {
     if (g->noted || (!is_free(g) && (in_doubt || g->first_us || g->answer.has_usage)))
         add(g, "failed");
+    *g->request_id = '\0';
 }
 
 void charges_broken(struct generation *g)

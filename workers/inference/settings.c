@@ -87,12 +87,11 @@ static const struct config_key keys[] = {
     {"INFERENCE_CONCURRENCY", CONFIG_INT, SETTING(concurrency), "256", 1, 10000, NULL, NULL, false,
      "Answers under way in this process at once; further ones wait for their turn."},
     {"MODEL_PRICES", CONFIG_STRING, SETTING(prices), "", 0, 65536, NULL, NULL, false,
-     "What models cost whose servers do not say so, per million tokens, as JSON: "
-     "{\"gpt-4o*\": {\"prompt\": 2.5, \"completion\": 10}}."},
+     "Per million tokens, where servers tell no cost: {\"gpt-4o*\": {\"prompt\": 2.5, "
+     "\"completion\": "
+     "10}}."},
     {"USAGE_NOTE_SECONDS", CONFIG_INT, SETTING(usage_note_s), "2", 0, 3600, NULL, NULL, false,
-     "Persistence is told of an answer under way for longer, so that its cost can be looked up "
-     "should "
-     "this process be killed; 0: of each."},
+     "An answer that takes longer is noted, to look up its cost should this process be killed."},
     {"PII_PROTECTION", CONFIG_CHOICE, SETTING(pii_protection), "external", 0, 0, "off external all",
      NULL, false,
      "Servers that get placeholders for personal data; external: none at private addresses."},
