@@ -45,7 +45,7 @@ static void reply_came(void *arg, const struct mq_delivery *d)
 
     if (!d->message->correlation_id || strcmp(d->message->correlation_id, c->correlation_id) != 0)
         return;
-    final = !envelope_is_notice(d->message->type);
+    final = !envelope_is_notice(d->message->type); /* of a turn that is streamed */
     c->request->answered(c->request->arg, (int)status, d->message->body, d->message->body_len,
                          final);
     if (final)

@@ -5,6 +5,7 @@
 #include "common/base/log.h"
 #include "common/base/metrics.h"
 #include "common/chat/problem.h"
+#include "workers/persistence/handlers.h"
 #include "workers/persistence/tenant_cache.h"
 
 static struct metric_family refusals = {
@@ -76,9 +77,9 @@ void budget_reserve(struct transaction *t, struct job *job, const char *turn_id)
     transaction_alone(t);
     transaction_catch(t, "TB402", over_budget);
     transaction_add(t, sql_reserve, 3,
-                    (const char *const[]){turn_id,
-                                          arena_printf(a, "%.6f", tenant_settings.reserve_credits),
-                                          arena_printf(a, "%ld", tenant_settings.reserve_tokens)});
+                    (const char *const[]){
+                        turn_id, arena_printf(a, "%.6f", persistence_settings.reserve_credits),
+                        arena_printf(a, "%ld", persistence_settings.reserve_tokens)});
 }
 
 /* ---- settle ---- */

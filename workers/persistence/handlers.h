@@ -49,6 +49,8 @@ struct persistence_settings {
     long history_messages;
     char *allowed_models, *paid_tiers; /* with commas between */
     char *local_model;
+    double reserve_credits; /* for a turn of a tenant that does not say it */
+    long reserve_tokens, tenants_refresh_ms;
 };
 extern struct persistence_settings persistence_settings;
 extern const struct config_section persistence_section;

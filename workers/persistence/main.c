@@ -20,8 +20,7 @@ static void stop(void)
 
 int main(int argc, char **argv)
 {
-    const struct config_section sections[] = {database_section, persistence_section, tenant_section,
-                                              sweep_section};
+    const struct config_section sections[] = {database_section, persistence_section, sweep_section};
     const struct worker_kind kind = {
         .name = "persistence",
         .purpose = "keeps conversations, messages, turns and their cost in PostgreSQL",

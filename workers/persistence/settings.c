@@ -17,6 +17,15 @@ static const struct config_key keys[] = {
     {"LLAMACPP_MODEL", CONFIG_STRING, offsetof(struct persistence_settings, local_model), "local",
      1, 256, NULL, NULL, false,
      "The local model's name; it and those that have :free in theirs are for all tiers."},
+    {"BUDGET_RESERVE_CREDITS", CONFIG_REAL, offsetof(struct persistence_settings, reserve_credits),
+     "0.05", 0, 1000000, NULL, NULL, false,
+     "What a turn under way is taken to cost, of tenants with a budget that do not say it."},
+    {"BUDGET_RESERVE_TOKENS", CONFIG_INT, offsetof(struct persistence_settings, reserve_tokens),
+     "10000", 0, 100000000, NULL, NULL, false,
+     "And the tokens that it is taken to need, prompt and answer."},
+    {"TENANTS_REFRESH_MS", CONFIG_INT, offsetof(struct persistence_settings, tenants_refresh_ms),
+     "1000", 10, 60000, NULL, NULL, false,
+     "How often the settings of tenants are looked for that were changed, in ms."},
 };
 const struct config_section persistence_section = {
-    "Conversations", keys, sizeof(keys) / sizeof(keys[0]), &persistence_settings};
+    "Conversations and tenants", keys, sizeof(keys) / sizeof(keys[0]), &persistence_settings};

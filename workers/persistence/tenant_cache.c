@@ -9,23 +9,8 @@
 #include "common/base/metrics.h"
 #include "common/io/loop.h"
 #include "workers/persistence/database.h"
+#include "workers/persistence/handlers.h"
 #include "workers/persistence/rows.h"
-
-struct tenant_settings tenant_settings;
-
-#define SETTING(member) offsetof(struct tenant_settings, member)
-
-static const struct config_key keys[] = {
-    {"BUDGET_RESERVE_CREDITS", CONFIG_REAL, SETTING(reserve_credits), "0.05", 0, 1000000, NULL,
-     NULL, false,
-     "What a turn under way is taken to cost, of tenants with a budget that do not say it."},
-    {"BUDGET_RESERVE_TOKENS", CONFIG_INT, SETTING(reserve_tokens), "10000", 0, 100000000, NULL,
-     NULL, false, "And the tokens that it is taken to need, prompt and answer."},
-    {"TENANTS_REFRESH_MS", CONFIG_INT, SETTING(refresh_ms), "1000", 10, 60000, NULL, NULL, false,
-     "How often the settings of tenants are looked for that were changed, in ms."},
-};
-const struct config_section tenant_section = {"Tenants", keys, sizeof(keys) / sizeof(keys[0]),
-                                              &tenant_settings};
 
 static struct metric_family known = {"persistence_tenants_known", METRIC_GAUGE,
                                      "Tenants that have settings, as this process knows them", NULL,
@@ -91,7 +76,7 @@ static void asked(void *arg, const struct pg_segment *s, const struct err *e)
     int i;
 
     (void)arg;
-    timer_set(state.timer, tenant_settings.refresh_ms);
+    timer_set(state.timer, persistence_settings.tenants_refresh_ms);
     if (e) {
         if (!state.mark && e->kind == ERR_FATAL)
             worker_fail(state.worker, e);

@@ -8,7 +8,6 @@
 
 #include <jansson.h>
 
-#include "common/base/config.h"
 #include "common/worker/worker.h"
 
 struct tenant {
@@ -17,14 +16,6 @@ struct tenant {
     json_t *models;  /* an array of texts; NULL: as configured */
     json_t *providers;
 };
-
-struct tenant_settings {
-    long refresh_ms;
-    double reserve_credits; /* for a turn of a tenant that does not say it */
-    long reserve_tokens;
-};
-extern struct tenant_settings tenant_settings;
-extern const struct config_section tenant_section;
 
 void tenant_cache_start(struct worker *w, void (*loaded)(void)); /* before the database */
 void tenant_cache_load(void); /* once; loaded() is called when all is known */
