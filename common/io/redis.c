@@ -397,9 +397,12 @@ static int answered(struct redis *r, struct redis_call *c, const redisReply *rep
         return -1;
     }
     count_call(c, failed ? "error" : "success");
-    if (failed && c->script)
-        log_event(LOG_ERROR, "redis script failed", LOG_STR("script", c->script->name),
-                  LOG_STR("error", e->text));
+    if (c->script) {
+        if (failed && !c->script->failing)
+            log_event(LOG_ERROR, "redis script failed", LOG_STR("script", c->script->name),
+                      LOG_STR("error", e->text));
+        c->script->failing = failed;
+    }
     end_call(c, reply, failed ? e : NULL);
     return 0;
 }

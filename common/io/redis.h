@@ -54,6 +54,7 @@ struct redis_script {
     const char *text;
     char hash[41];       /* internal: start with "" */
     unsigned connection; /* internal: start with 0 */
+    bool failing;        /* internal: start with false */
 };
 
 struct redis_answer;

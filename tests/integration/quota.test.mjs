@@ -102,6 +102,18 @@ describe('with Redis', () => {
         assert.ok(Date.now() - began >= 1500, 'not before its time');
       });
 
+  it_('who can only wait has a place for longer', 1,
+      { FREE_MODEL_RATE_LIMIT_PER_MINUTE: '1', FALLBACK_MODEL: 'none' }, async ([worker], key) => {
+        await allShared([worker]);
+        const [seconds, micro] = (await redis.cli('TIME')).split('\n').map(Number);
+        await redis.cli('ZADD', `${key}minute`, Math.floor(seconds * 1000 + micro / 1000) - 58000, 'before');
+        const first = ask(caller, 'the first');
+        await until('it has its place', async () => await redis.cli('ZCARD', `${key}minute`) === '2');
+        await caller.send('inference.generate', promptOf('the second'));
+        assert.match((await caller.take('inference.retry.1s')).properties.headers['x-error'], /no model takes requests/);
+        assert.equal((await first).answer.model, FREE);
+      });
+
   it_('a place that is not used is given back', 1, {
     FREE_MODEL_RATE_LIMIT_PER_MINUTE: '1', FREE_MODEL_WAIT_MS: '60000', DRAIN_TIMEOUT_SECONDS: '1',
   }, async ([worker], key) => {
@@ -186,6 +198,19 @@ describe('a Redis that goes', () => {
        for (const worker of workers) assert.equal(worker.events("free models' quota divided").length, 1);
      }));
 
+  it('or is emptied: it is told what it has forgotten',
+     withWorkers(2, () => redis, { FREE_MODEL_RATE_LIMIT_PER_MINUTE: '5' }, async (workers) => {
+       await allShared(workers);
+       await askMany(3, 'before');
+       await allHeard(workers, 3);
+       await redis.cli('FLUSHALL');
+       await Promise.all(workers.map((worker) => worker.event("free models' quota divided")));
+       await allShared(workers);
+       await allHeard(workers, 3);
+       await askMany(8, 'after');
+       assert.equal(countOf(FREE), 5);
+     }));
+
   it('or hangs: nobody waits for it', withWorkers(2, () => redis, {
     FREE_MODEL_RATE_LIMIT_PER_MINUTE: '4', REDIS_TIMEOUT_MS: '300',
   }, async (workers) => {
@@ -247,9 +272,7 @@ describe('settings of Redis', () => {
   });
 
   it('that cannot be read do, too', async () => {
-    for (const url of ['localhost:6379', 'http://localhost', 'redis://', 'redis://host:0', 'redis://host/x', 'redis://host/-1', 'redis://host?a=b']) {
-      assert.match(await refusal({ REDIS_URL: url }), /REDIS_URL: .*redis:\/\/\[\[user\]:password@\]host/, url);
-    }
+    assert.match(await refusal({ REDIS_URL: 'redis://host/x' }), /REDIS_URL: .*redis:\/\/\[\[user\]:password@\]host/);
     assert.match(await refusal({ REDIS_URL: 'rediss://host' }), /TLS to Redis is not supported/);
     const secret = await refusal({ REDIS_URL: 'redis://:pa55word@host/x' });
     assert.doesNotMatch(secret, /pa55word/);

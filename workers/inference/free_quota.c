@@ -39,11 +39,13 @@ static struct {
     struct redis *redis;             /* NULL: none is configured */
     enum mode mode;
     bool was_away;
-    bool telling; /* a call is under way */
+    bool telling;     /* a call is under way */
+    uint64_t told;    /* how many of the requests granted it knows of */
+    int64_t since_ms; /* of the count, by the server's clock, as last heard */
     struct timer *beat;
     char keys[KEYS][KEY_MAX];
-    char id[UUID_TEXT]; /* of this process, in the names of its requests */
-    uint64_t taken;
+    char id[UUID_TEXT];         /* of this process, in the names of its requests */
+    uint64_t asked, granted;    /* requests */
     struct quota minute, day;   /* of this process alone */
     long minute_used, day_used; /* of all, as last heard */
     int64_t shared_free_ms;     /* monotonic: when there is room again, as last heard */
@@ -139,7 +141,8 @@ static struct redis_script tell_script = {
     "  redis.call('PEXPIRE', KEYS[i], span + 70000)\n"
     "  used[i] = redis.call('ZCARD', KEYS[i])\n"
     "end\n"
-    "return {math.max(closed - now, 0), used[1], used[2], now - redis.call('GET', KEYS[4])}\n"};
+    "local since = tonumber(redis.call('GET', KEYS[4]))\n"
+    "return {math.max(closed - now, 0), used[1], used[2], now - since, since}\n"};
 
 static struct redis_script give_back_script = {.name = "give_back_free",
                                                .text =
@@ -239,13 +242,30 @@ static void begin(void)
 
 /* ---- telling, and hearing ---- */
 
+static void tell(void);
+
+/* It has forgotten: somebody emptied it, or another one has taken its place. */
+static void forgotten(void)
+{
+    state.was_away = true;
+    become_alone();
+    tell();
+}
+
 static void told(void *arg, const struct redis_answer *a, const struct err *e)
 {
+    bool other = a && redis_integer(a, 4) != state.since_ms;
+
     (void)arg;
     state.telling = false;
     if (e) {
         become_alone();
         begin();
+        return;
+    }
+    state.since_ms = redis_integer(a, 4);
+    if (state.mode == SHARED && other) {
+        forgotten();
         return;
     }
     heard(redis_integer(a, 1), redis_integer(a, 2));
@@ -255,6 +275,10 @@ static void told(void *arg, const struct redis_answer *a, const struct err *e)
     }
     /* One that has forgotten is not relied on until it was told by all. */
     if (state.mode == ALONE && (!state.was_away || redis_integer(a, 3) >= SETTLE_MS)) {
+        if (state.told != state.granted) {
+            tell(); /* of those that were taken meanwhile, too */
+            return;
+        }
         quota_few(&state.minute, 0, 0);
         quota_few(&state.day, 0, 0);
         set_mode(SHARED);
@@ -290,6 +314,7 @@ static void tell(void)
     add_number(&w, left_ms);
     add_requests(&w);
     state.correction.window = 0;
+    state.told = state.granted;
     state.telling = call(&w, &tell_script, told, NULL) != NULL;
 }
 
@@ -331,6 +356,7 @@ static void took(struct place *p, int64_t wait_ms)
     p->wait_ms = wait_ms <= p->wait_max_ms ? wait_ms : -1;
     if (p->wait_ms < 0)
         return;
+    state.granted++;
     quota_take(&state.minute, now_ms() + wait_ms, p->number);
     quota_take(&state.day, now_ms() + wait_ms, p->number);
 }
@@ -362,7 +388,7 @@ bool free_quota_take(struct place *p, int64_t wait_max_ms, void (*done)(void *ar
     struct words w;
 
     *p = (struct place){
-        .number = ++state.taken, .wait_max_ms = wait_max_ms, .done = done, .arg = arg};
+        .number = ++state.asked, .wait_max_ms = wait_max_ms, .done = done, .arg = arg};
     if (state.mode == SHARED && has_limits()) {
         begin_words(&w, 2 + FIGURES);
         add_name(&w, p->number);

@@ -300,10 +300,30 @@ static void wait_or_give_up(struct generation *g)
     give_up(g);
 }
 
+/* For how long a place for the model may be waited for: a little if another could be asked instead, else
+ * as long as for any model. */
+static int64_t place_wait_max_ms(const struct generation *g, const struct model *m)
+{
+    const struct envelope *env = job_envelope(g->job);
+    int64_t waited_ms = (clock_monotonic_us() - g->begun_us) / 1000, max_ms, left_ms;
+    bool ignored = false;
+
+    do
+        m = models_choose(m, g->without, &ignored);
+    while (m && models_need_place(m));
+    max_ms = inference_settings.free_wait_ms - g->quota_waited_ms;
+    if (!m && !g->model && inference_settings.wait_s * 1000 - waited_ms > max_ms)
+        max_ms = inference_settings.wait_s * 1000 - waited_ms;
+    if (env->reply_to && env->deadline_ms != 0) {
+        left_ms = env->deadline_ms - clock_wall_ms();
+        max_ms = left_ms < max_ms ? left_ms : max_ms;
+    }
+    return max_ms > 0 ? max_ms : 0;
+}
+
 /* Asks the next model behind g->model, now or when there is room for it; if there is none, gives up. */
 static void ask_next(struct generation *g)
 {
-    int64_t wait_max_ms = inference_settings.free_wait_ms - g->quota_waited_ms;
     struct model *m =
         models_choose(&g->chain, g->passed ? g->passed : g->model, g->without, &g->passed_over);
 
@@ -313,7 +333,7 @@ static void ask_next(struct generation *g)
         ask(g, m);
     } else {
         g->wanted = m;
-        if (free_quota_take(&g->place, wait_max_ms, place_told, g))
+        if (free_quota_take(&g->place, place_wait_max_ms(g, m), place_told, g))
             place_told(g);
     }
 }
