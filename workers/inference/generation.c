@@ -309,7 +309,7 @@ static int64_t place_wait_max_ms(const struct generation *g, const struct model 
     bool ignored = false;
 
     do
-        m = models_choose(m, g->without, &ignored);
+        m = models_choose(&g->chain, m, g->without, &ignored);
     while (m && models_need_place(m));
     max_ms = inference_settings.free_wait_ms - g->quota_waited_ms;
     if (!m && !g->model && inference_settings.wait_s * 1000 - waited_ms > max_ms)
