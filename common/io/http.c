@@ -497,6 +497,14 @@ int http_call_status(const struct http_call *call)
     return (int)status;
 }
 
+bool http_call_sent(const struct http_call *call)
+{
+    long bytes = 0;
+
+    curl_easy_getinfo(call->easy, CURLINFO_REQUEST_SIZE, &bytes);
+    return bytes > 0;
+}
+
 const char *http_call_header(const struct http_call *call, const char *name)
 {
     struct curl_header *header;

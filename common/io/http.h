@@ -75,6 +75,9 @@ void http_call_cancel(struct http_call *call);
 
 int http_call_status(const struct http_call *call); /* 0 while there is none */
 
+/* Whether any of the request went out: it may have been carried out then, even if no answer came. */
+bool http_call_sent(const struct http_call *call);
+
 /* A header of the answer, or NULL; lives as long as the call. */
 const char *http_call_header(const struct http_call *call, const char *name);
 

@@ -71,6 +71,16 @@ void job_event(struct job *job, const char *type, const char *subject, json_t *d
     settle_event(job, type, subject, data);
 }
 
+void job_aside(struct job *job, const char *operation, json_t *body)
+{
+    settle_aside(job, operation, body);
+}
+
+bool job_aside_now(struct job *job, const char *operation, json_t *body)
+{
+    return settle_aside_now(job, operation, body);
+}
+
 void job_refuse(struct job *job, int status, json_t *problem)
 {
     settle_problem(job, status, problem);

@@ -139,6 +139,14 @@ static void stall(struct job *job)
     worker_update(w); /* stop consuming until it is through */
 }
 
+/* All outputs, the one aside as the last; NULL behind it. */
+static struct output *output_at(struct job *job, size_t i)
+{
+    if (i < job->outputs_count)
+        return &job->outputs[i];
+    return i == job->outputs_count && job->has_aside ? &job->aside : NULL;
+}
+
 static void dead_letter(struct job *job, const struct err *e, json_t *errors);
 
 /* Others take the place of the outputs; of those under way nothing is to be heard any more. */
@@ -166,10 +174,11 @@ static void give_up_reply(struct output *o, const char *reason)
 
 static void end_when_done(struct job *job)
 {
+    struct output *o;
     size_t i;
 
-    for (i = 0; i < job->outputs_count; i++)
-        if (!job->outputs[i].done)
+    for (i = 0; (o = output_at(job, i)); i++)
+        if (!o->done)
             return;
     end(job);
 }
@@ -190,6 +199,13 @@ static void returned(struct output *o)
     switch (o->class) {
     case OUTPUT_REPLY:
         give_up_reply(o, "reason=\"caller gone\"");
+        end_when_done(job);
+        return;
+    case OUTPUT_ASIDE:
+        log_event(LOG_ERROR, "no queue takes what goes aside",
+                  LOG_STR("operation", o->message.type),
+                  LOG_STR("message_id", job->envelope.message_id));
+        o->done = true;
         end_when_done(job);
         return;
     case OUTPUT_EVENT: /* nobody listens */
@@ -251,20 +267,21 @@ static void does_not_fit(struct output *o, const struct err *e)
         give_up_reply(o, "reason=\"too large\"");
         return;
     }
-    refuse(job, e);
     o->done = true;
+    if (o->class != OUTPUT_ASIDE)
+        refuse(job, e);
 }
 
 /* Publishes what is not under way yet; stalls the job when the broker takes no more for now. */
 static void publish_outputs(struct job *job)
 {
     struct worker *w = job->worker;
+    struct output *o;
     struct err e;
     size_t i;
 
     gather_flush(w);
-    for (i = 0; i < job->outputs_count; i++) {
-        struct output *o = &job->outputs[i];
+    for (i = 0; (o = output_at(job, i)); i++) {
         int64_t n;
 
         if (o->done || o->publish)
@@ -397,12 +414,12 @@ static void add_answer(struct job *job, const char *type, int status, json_t *bo
     set_body(job, m, body);
 }
 
-/* A message with the input's identity and caller to the queue of an operation. */
-static struct mq_message *add_step(struct job *job, const char *operation, const char *slip,
-                                   const char *reply_to, json_t *body)
+/* Address a message to the queue of an operation, with the input's identity. */
+static void address_step(struct job *job, struct arena *a, struct mq_message *m,
+                         const char *operation, const char *slip, const char *reply_to,
+                         const char *id)
 {
     struct envelope out = job->envelope;
-    struct mq_message *m = add_output(job, OUTPUT_STEP);
 
     out.type = operation;
     out.slip = slip;
@@ -410,12 +427,48 @@ static struct mq_message *add_step(struct job *job, const char *operation, const
     out.epoch = 0;
     out.reply_to = reply_to;
     out.idempotency_key = out.subject = NULL; /* for the first step only */
-    out.message_id = derived_id(job, operation);
-    envelope_encode(job->arena, &out, process_instance(job->worker->process), m);
+    out.message_id = id;
+    envelope_encode(a, &out, process_instance(job->worker->process), m);
     m->exchange = exchange_name(EXCHANGE_RPC);
     m->routing_key = operation;
+}
+
+/* With its caller, too. */
+static struct mq_message *add_step(struct job *job, const char *operation, const char *slip,
+                                   const char *reply_to, json_t *body)
+{
+    struct mq_message *m = add_output(job, OUTPUT_STEP);
+
+    address_step(job, job->arena, m, operation, slip, reply_to, derived_id(job, operation));
     set_body(job, m, body);
     return m;
+}
+
+void settle_aside(struct job *job, const char *operation, json_t *body)
+{
+    const char *what = arena_printf(job->arena, "%s %d", operation, job_epoch(job));
+
+    job->has_aside = true;
+    job->aside = (struct output){.class = OUTPUT_ASIDE, .job = job};
+    address_step(job, job->arena, &job->aside.message, operation, NULL, NULL,
+                 derived_id(job, what));
+    set_body(job, &job->aside.message, body);
+}
+
+bool settle_aside_now(struct job *job, const char *operation, json_t *body)
+{
+    struct arena *a = arena_new(); /* there may be several in a job's life */
+    struct mq_message m = {0};
+    char id[UUID_TEXT];
+    struct err e;
+    bool sent;
+
+    address_step(job, a, &m, operation, NULL, NULL, uuid_v7(id));
+    m.body = body_text(a, body, &m.body_len);
+    sent = mq_publish(job->worker->publish_channel, &m, false, NULL, NULL, &e) > 0;
+    json_decref(body);
+    arena_free(a);
+    return sent;
 }
 
 /* What a turn's step was given, or what it hands on, if the turn is to end because it fails. */
@@ -644,8 +697,9 @@ void settle_failure(struct job *job, const struct err *e, json_t *errors)
     /* Its next delivery tells how it ends, and may be under way by now: a failure told beside it
      * would end a turn that goes on, a retry would do it a second time. */
     if (delivery_lost(job)) {
+        drop_outputs(job);
         failed(job, "redelivered", e);
-        end(job);
+        publish_outputs(job); /* what goes aside */
         return;
     }
     if (e->kind == ERR_RETRY && job->from->queue->reads && job->envelope.reply_to && !replayed) {

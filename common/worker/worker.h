@@ -81,6 +81,14 @@ void job_delta(struct job *job, int epoch, size_t offset, const char *text, size
 enum { EVENTS_MAX = 2 };
 void job_event(struct job *job, const char *type, const char *subject, json_t *data);
 
+/* Have another operation done beside it, for the same user: a message of its own, confirmed before the job's
+ * is acked, however the job ends. Nobody gets its answer. One a job; a queue that is not there is logged and
+ * stops nothing. Takes the body, which should not be large. */
+void job_aside(struct job *job, const char *operation, json_t *body);
+/* The same at once, of a job that goes on: false when it cannot be sent now. It is not waited for, so
+ * that it is lost if the broker goes away at this moment. */
+bool job_aside_now(struct job *job, const char *operation, json_t *body);
+
 /* ---- a job's end ---- */
 
 /* Answer the caller; status is the HTTP status. Takes the body. */

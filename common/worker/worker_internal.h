@@ -12,7 +12,14 @@
 #include "common/worker/worker.h"
 
 /* What a confirm, a nack and a return of it mean (docs/ARCHITECTURE.md, Settling). */
-enum output_class { OUTPUT_EVENT, OUTPUT_STEP, OUTPUT_RETRY, OUTPUT_DEAD_LETTER, OUTPUT_REPLY };
+enum output_class {
+    OUTPUT_EVENT,
+    OUTPUT_ASIDE,
+    OUTPUT_STEP,
+    OUTPUT_RETRY,
+    OUTPUT_DEAD_LETTER,
+    OUTPUT_REPLY
+};
 
 struct output {
     enum output_class class;
@@ -44,6 +51,8 @@ struct job {
     int64_t started_us;
     struct output outputs[OUTPUTS_MAX];
     size_t outputs_count;
+    struct output aside; /* beside them, whatever becomes of them */
+    bool has_aside;
     json_t *handed_on;   /* what was forwarded, when it is a turn's */
     json_t *partly;      /* what a failed step came to; NULL: nothing */
     const char *ends_by; /* the operation that gets that */
@@ -97,6 +106,8 @@ void job_free(struct job *job);
 /* settle.c: publish the job's outputs, and when they are safe ack its input and free it. */
 void settle_notice(struct job *job, const char *type, json_t *body, int epoch, int64_t offset);
 void settle_event(struct job *job, const char *type, const char *subject, json_t *data);
+void settle_aside(struct job *job, const char *operation, json_t *body);
+bool settle_aside_now(struct job *job, const char *operation, json_t *body);
 void settle_reply(struct job *job, int status, json_t *body);
 void settle_problem(struct job *job, int status, json_t *problem);
 /* answer: for the caller, whose answer this is then, with 202; or NULL. */

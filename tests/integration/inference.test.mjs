@@ -97,7 +97,8 @@ describe('OpenRouter', () => {
         assert.deepEqual(Object.keys(reply.body).sort(), ['answer', 'turn', 'user_message']);
         assert.deepEqual(reply.body.turn, body.turn);
         assert.deepEqual(reply.body.user_message, body.user_message);
-        const { processing_time_ms, estimated_response_time, generation_id, ...rest } = answer;
+        const { processing_time_ms, estimated_response_time, generation_id, request_id, ...rest } = answer;
+        assert.match(request_id, /^[0-9a-f]{8}-[0-9a-f]{4}-7/);
         assert.deepEqual(rest, {
           content: answerTo('how are you?'), model: 'paid/model', provider: 'openrouter',
           finish_reason: 'stop', is_free_model: false, usage: { ...MODEL_USAGE, cost: MODEL_COST },
@@ -127,7 +128,8 @@ describe('OpenRouter', () => {
         assert.equal(answer.usage.prompt_tokens, 42);
         assert.ok(answer.usage.completion_tokens > 0);
         assert.equal(answer.usage.total_tokens, 42 + answer.usage.completion_tokens);
-        assert.equal(answer.usage.cost, 0);
+        assert.deepEqual([answer.usage.cost, answer.usage.cost_known, answer.usage.tokens_estimated, answer.look_up],
+                         [0, false, true, true]);
         const uncounted = await ask('[model:no-usage]', { stream, tokens_estimated: undefined });
         assert.ok(uncounted.answer.usage.prompt_tokens > 0);
       });
@@ -429,9 +431,40 @@ describe('an OpenAI-compatible server', () => {
     assert.deepEqual(second.body.stream_options, { include_usage: true });
     for (const { answer } of [whole, streamed]) {
       assert.equal(answer.provider, 'openai');
-      assert.deepEqual(answer.usage, { ...MODEL_USAGE, cost: 0 });
+      assert.deepEqual(answer.usage, { ...MODEL_USAGE, cost: 0, cost_known: false });
+      assert.equal(answer.look_up, undefined, 'there is nobody to be asked');
     }
   }));
+
+  const prices = { 'mi*': { prompt: 1, completion: 1 }, mine: { prompt: 0.25, completion: 3 }, other: { prompt: 9, completion: 9 } };
+  it('costs what the table of prices says', withWorker(() => ({
+    OPENAI_BASE_URL: model.url, DEFAULT_MODEL: 'mine', MODEL_PRICES: JSON.stringify(prices),
+  }), async () => {
+    const cost = (11 * 0.25 + 7 * 3) / 1e6;
+    assert.deepEqual((await ask('hello')).answer.usage, { ...MODEL_USAGE, cost });
+    assert.deepEqual((await ask('[model:no-usage]')).answer.usage.cost_known, false, 'not by estimated tokens');
+  }));
+
+  it('may be one\'s own, which costs then', withWorker(() => ({
+    LLAMACPP_BASE_URL: model.url, LLAMACPP_MODEL: 'mine', MODEL_PRICES: JSON.stringify(prices),
+  }), async () => {
+    const { answer } = await ask('hello');
+    assert.deepEqual([answer.provider, answer.is_free_model, answer.usage.cost], ['llamacpp', false, (11 * 0.25 + 7 * 3) / 1e6]);
+  }));
+
+  it('with a table of prices that is none does not start', async () => {
+    for (const [env, line] of [
+      [{ MODEL_PRICES: '{' }, /MODEL_PRICES cannot be read/],
+      [{ MODEL_PRICES: '[]' }, /MODEL_PRICES must be a JSON object/],
+      [{ MODEL_PRICES: '{"m": {"prompt": 1}}' }, /MODEL_PRICES: the price of m: .*completion/],
+      [{ MODEL_PRICES: '{"m": {"prompt": 1, "completion": -1}}' }, /the price of m must be between 0 and 1000000/],
+      [{ MODEL_PRICES_FILE: '/nowhere' }, /MODEL_PRICES_FILE: \/nowhere cannot be read/],
+    ]) {
+      const { code, stderr } = await house.run('chatfleet-inference', [], { OPENAI_BASE_URL: model.url, ...env });
+      assert.equal(code, 78, stderr);
+      assert.match(stderr, line);
+    }
+  });
 
   it('needs no key', withWorker(() => ({
     OPENAI_BASE_URL: model.url, OPENAI_MODEL: 'llama',
@@ -553,7 +586,8 @@ describe('the offline provider', () => {
       messages: [...history, { role: 'user', content: 'What is the plan?' }],
       context_type: 'career_guidance', history_dropped: 4,
     });
-    const { processing_time_ms, estimated_response_time, ...rest } = answer;
+    const { processing_time_ms, estimated_response_time, request_id, ...rest } = answer;
+    assert.equal(typeof request_id, 'string');
     assert.equal(typeof processing_time_ms, 'number');
     assert.equal(typeof estimated_response_time, 'number');
     assert.deepEqual(rest, {
@@ -561,9 +595,8 @@ describe('the offline provider', () => {
         'made from the prompt itself. You wrote: "What is the plan?". The context is ' +
         'career_guidance. Earlier messages that I saw: 2. That did not fit: 4.',
       model: 'offline', provider: 'offline', finish_reason: 'stop', is_free_model: true,
-      generation_id: null,
       usage: { prompt_tokens: 42, completion_tokens: rest.usage.completion_tokens,
-               total_tokens: 42 + rest.usage.completion_tokens, cost: 0 },
+               total_tokens: 42 + rest.usage.completion_tokens, cost: 0, tokens_estimated: true },
     });
     assert.ok(rest.usage.completion_tokens > 20);
     assert.equal(model.requests.length, 0);

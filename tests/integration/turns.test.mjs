@@ -401,7 +401,11 @@ describe('turns', { concurrency: true }, () => {
                            [bodies[0].user_message.id, bodies[0].assistant_message.id, 2]);
         }
         assert.deepEqual(await contentsOf(database, id), [question, answerTo(question)]);
-        for (const table of ['turns', 'usage_tracking']) assert.equal(await countOf(database, table, id), 1);
+        assert.equal(await countOf(database, 'turns', id), 1);
+        // Each request was paid; one of them is the answer's.
+        const paid = await database.rows('SELECT id, turn_id FROM chat.usage_tracking WHERE conversation_id = $1', [id]);
+        assert.deepEqual(paid.filter((u) => u.turn_id === null).map((u) => u.id), [messageId]);
+        assert.equal(paid.filter((u) => u.turn_id === messageId).length, 2);
       });
 
       it('are refused where the id is somebody else\'s: 409', async () => {
@@ -460,7 +464,8 @@ describe('turns', { concurrency: true }, () => {
           const turn = await person.turn(caller, problem.turn_id);
           assert.deepEqual([turn.state, turn.result, turn.problem.detail], ['failed', null, problem.detail]);
           assert.deepEqual((await person.http(shim, 'GET', `/turns/${problem.turn_id}`)).json, turn);
-          assert.equal(await countOf(database, 'usage_tracking', id), broken ? 1 : 0);
+          const rows = await database.rows('SELECT turn_id FROM chat.usage_tracking WHERE conversation_id = $1', [id]);
+          assert.ok(rows.every((u) => u.turn_id === problem.turn_id), 'no answer was paid');
 
           const next = ask();
           const answer = await person.say(shim, id, next);
@@ -538,7 +543,8 @@ describe('turns', { concurrency: true }, () => {
         assert.deepEqual((await person.say(shim, id, question, { key: 'k' })).json.assistant_message,
                          again.json.assistant_message);
         assert.deepEqual(await contentsOf(database, id), [question, question, answerTo(question)]);
-        assert.equal(await countOf(database, 'usage_tracking', id), 1);
+        const paid = await database.rows('SELECT id, turn_id FROM chat.usage_tracking WHERE conversation_id = $1', [id]);
+        assert.deepEqual(paid.map((u) => u.turn_id).sort(), [turnId, null], 'the replayed answer was paid, too');
       });
     });
 

@@ -61,7 +61,7 @@ function sumOf(rows, { cost = 'cost', free = true } = {}) {
     messages_count: rows.length,
     ...(free && { free_messages_count: rows.filter((r) => r.free).length }),
     prompt_tokens: total(rows, (r) => r.prompt), completion_tokens: total(rows, (r) => r.completion),
-    total_tokens: total(rows, (r) => r.prompt + r.completion), [cost]: costOf(rows),
+    total_tokens: total(rows, (r) => r.prompt + r.completion), [cost]: costOf(rows), unknown_cost_count: 0,
   };
 }
 
@@ -77,8 +77,11 @@ const breakdown = (rows) => grouped(rows, (r) => `${r.model} ${r.free}`)
   .map((of) => ({ model: of[0].model, is_free_model: of[0].free, ...sumOf(of, { free: false }) }))
   .sort((a, b) => b.cost - a.cost || b.total_tokens - a.total_tokens || (a.model < b.model ? -1 : 1));
 const conversationsOf = (rows) => new Set(rows.map((r) => r.conversation)).size;
+const NO_OTHERS = {
+  requests_count: 0, prompt_tokens: 0, completion_tokens: 0, total_tokens: 0, cost: 0, unknown_cost_count: 0,
+};
 const usageOf = (rows) => ({
-  ...sumOf(rows, { cost: 'total_cost' }), cost_breakdown: breakdown(rows), model_usage: byModel(rows),
+  ...sumOf(rows, { cost: 'total_cost' }), other_requests: NO_OTHERS, cost_breakdown: breakdown(rows), model_usage: byModel(rows),
 });
 
 // The week of a day by ISO 8601: that of its Thursday.
@@ -142,6 +145,7 @@ async function usage(person, id) {
 
 const NOTHING = {
   messages_count: 0, free_messages_count: 0, prompt_tokens: 0, completion_tokens: 0, total_tokens: 0, total_cost: 0,
+  unknown_cost_count: 0, other_requests: NO_OTHERS,
   cost_breakdown: [], model_usage: {},
 };
 
@@ -317,7 +321,7 @@ describe('a summary', () => {
     const { cost_breakdown: all, model_usage: models, ...sums } = usageOf(billed);
     const dearest = all.slice(0, MODELS_MAX);
     for (const given of [await usage(somebody, id), await summary(somebody, { year: 2024 })]) {
-      for (const [name, value] of Object.entries(sums)) assert.equal(given[name], value, name);
+      for (const [name, value] of Object.entries(sums)) assert.deepEqual(given[name], value, name);
       assert.deepEqual(given.cost_breakdown, dearest);
       assert.deepEqual(given.model_usage, Object.fromEntries(dearest.map((m) => [m.model, models[m.model]])));
     }

@@ -55,7 +55,7 @@ struct result {
     struct buf body;
     int answered, pieces, done;
     int status; /* at the end */
-    bool failed;
+    bool failed, sent;
     struct err e;
     char *content_type;
     /* where to cancel it; where to start another */
@@ -506,6 +506,7 @@ static void on_done(void *arg, struct http_call *call, const struct err *e)
     r->done++;
     r->status = http_call_status(call);
     r->failed = e != NULL;
+    r->sent = http_call_sent(call);
     if (e)
         r->e = *e;
     if (!interfere(r, IN_DONE))
@@ -685,6 +686,7 @@ static void broken_answers(void)
     did_fail(&r, ERR_RETRY, 502, lost);
     call(&r, "/nothing");
     CU_ASSERT_EQUAL(r.status, 0);
+    CU_ASSERT_TRUE(r.sent); /* it may have been carried out */
     did_fail(&r, ERR_RETRY, 502, lost);
     call(&r, "/nonsense");
     did_fail(&r, ERR_RETRY, 502, "no HTTP");
@@ -700,6 +702,7 @@ static void not_reached(void)
     evconnlistener_free(w.listener);
     w.listener = NULL;
     call(&r, "/ok");
+    CU_ASSERT_FALSE(r.sent);
     did_fail(&r, ERR_RETRY, 502, "refused");
     request = request_of("/ok");
     /* a label that no name server is asked for */
@@ -837,6 +840,7 @@ static void no_connection_in_time(void)
     request.connect_timeout_ms = SHORT_MS;
     start_request(&r, &request);
     WAIT(r.done);
+    CU_ASSERT_FALSE(r.sent);
     did_fail(&r, ERR_RETRY, 502, "no connection within 60 ms");
     for (i = 0; i < (int)COUNT(fillers); i++)
         close(fillers[i]);

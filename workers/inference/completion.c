@@ -220,6 +220,7 @@ static void read_usage(struct completion *c, json_t *usage)
     c->completion_tokens = count_of(completion);
     c->total_tokens = count_of(total);
     price = json_number_value(cost);
+    c->has_cost = json_is_number(cost) && price >= 0 && isfinite(price);
     c->cost = price > 0 && isfinite(price) ? price : 0;
 }
 

@@ -21,6 +21,7 @@ struct completion {
     const char *finish_reason;
     bool has_usage;
     long prompt_tokens, completion_tokens, total_tokens; /* never negative */
+    bool has_cost;
     double cost;
     bool failed;
     int error_status;  /* an HTTP status; 0: not said */

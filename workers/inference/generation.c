@@ -7,8 +7,10 @@
 #include "common/base/clock.h"
 #include "common/base/log.h"
 #include "common/base/metrics.h"
-#include "common/chat/tokens.h"
+#include "workers/inference/charges.h"
+#include "workers/inference/lookup.h"
 #include "workers/inference/models.h"
+#include "workers/inference/prices.h"
 #include "workers/inference/privacy.h"
 #include "workers/inference/provider.h"
 #include "workers/inference/settings.h"
@@ -57,12 +59,18 @@ static void count_request(const struct model *m, const char *status)
     metric_add(metric_get(&requests_total, labels), 1);
 }
 
-static void count_tokens(const struct model *m, const char *type, long n)
+static void count_tokens(const struct model *m, const char *type, const json_t *n)
 {
     char labels[LABELS_MAX];
 
     snprintf(labels, sizeof(labels), "%s,type=\"%s\"", m->label, type);
-    metric_add(metric_get(&tokens_total, labels), (double)n);
+    metric_add(metric_get(&tokens_total, labels), json_number_value(n));
+}
+
+static void count_usage(const struct generation *g, const json_t *usage)
+{
+    count_tokens(g->model, "prompt", json_object_get(usage, "prompt_tokens"));
+    count_tokens(g->model, "completion", json_object_get(usage, "completion_tokens"));
 }
 
 /* ---- deltas ---- */
@@ -183,6 +191,7 @@ static void ask(struct generation *g, const struct choice *c)
     g->privacy = NULL;
     buf_clear(&g->text);
     buf_add(&g->text, "", 0);
+    charges_begin(g);
     m->provider->begin(g);
 }
 
@@ -264,46 +273,13 @@ static void generation_free(struct generation *g)
     state.waiting_count -= !g->begun;
     timer_free(g->teller);
     timer_free(g->pause);
+    charges_free(g);
     privacy_free(g->privacy);
     buf_free(&g->text);
     free(g);
 }
 
 /* ---- the end ---- */
-
-static long prompt_tokens(const struct generation *g)
-{
-    const json_t *message;
-    size_t i, n = 0;
-
-    if (g->tokens_estimated > 0) /* the context builder has counted */
-        return (long)g->tokens_estimated;
-    json_array_foreach (g->messages, i, message) {
-        const json_t *content = json_object_get(message, "content");
-
-        if (json_is_string(content))
-            n += tokens_estimate(json_string_value(content), json_string_length(content));
-    }
-    return (long)n;
-}
-
-/* What was used, as far as the provider did not tell. */
-static void complete_usage(struct generation *g)
-{
-    struct answer *a = &g->answer;
-
-    if (!a->has_usage) {
-        a->prompt_tokens = prompt_tokens(g);
-        a->completion_tokens = (long)tokens_estimate(g->text.data, g->text.len);
-    }
-    if (a->total_tokens < a->prompt_tokens + a->completion_tokens)
-        a->total_tokens = a->prompt_tokens + a->completion_tokens;
-}
-
-static bool is_free(const struct generation *g)
-{
-    return g->model->free || (g->answer.model && strstr(g->answer.model, ":free"));
-}
 
 static long passed_ms(const struct generation *g)
 {
@@ -313,20 +289,19 @@ static long passed_ms(const struct generation *g)
 /* ending: how it ended if it is not whole; or NULL */
 static json_t *answer_json(const struct generation *g, const char *ending)
 {
-    long ms = passed_ms(g);
-    const struct answer *a = &g->answer;
-    bool is_free_model = is_free(g);
-    double usual_ms = state.usual_ms > 0 ? state.usual_ms : (double)ms;
+    const char *reason = g->answer.finish_reason;
+    double usual_ms = state.usual_ms > 0 ? state.usual_ms : (double)passed_ms(g);
+    json_t *answer = charges_json(g);
 
-    return json_pack("{s:s%, s:s*, s:s, s:s, s:s*, s:b, s:I, s:I, s:s?, s:{s:I, s:I, s:I, s:f}}",
-                     "content", g->text.data, g->text.len, "ending", ending, "model",
-                     a->model ? a->model : g->model->name, "provider", g->model->provider->name,
-                     "finish_reason", ending || a->finish_reason ? a->finish_reason : "stop",
-                     "is_free_model", is_free_model, "processing_time_ms", (json_int_t)ms,
-                     "estimated_response_time", (json_int_t)usual_ms, "generation_id",
-                     a->generation_id, "usage", "prompt_tokens", (json_int_t)a->prompt_tokens,
-                     "completion_tokens", (json_int_t)a->completion_tokens, "total_tokens",
-                     (json_int_t)a->total_tokens, "cost", is_free_model ? 0.0 : a->cost);
+    json_object_set_new(answer, "content", json_stringn(g->text.data, g->text.len));
+    json_object_set_new(answer, "estimated_response_time", json_integer((json_int_t)usual_ms));
+    if (ending)
+        json_object_set_new(answer, "ending", json_string(ending));
+    else if (!reason)
+        reason = "stop";
+    if (reason)
+        json_object_set_new(answer, "finish_reason", json_string(reason));
+    return answer;
 }
 
 /* How long answers take, as a forecast for the next. */
@@ -368,13 +343,13 @@ void generation_done(struct generation *g)
     generation_text_ended(g);
     if (g->stream)
         tell(g);
-    complete_usage(g);
     count_request(g->model, "success");
-    count_tokens(g->model, "prompt", g->answer.prompt_tokens);
-    count_tokens(g->model, "completion", g->answer.completion_tokens);
     judge(g);
     metric_observe(metric_get(&answer_seconds, ""), (double)ms / 1000);
+    g->asking = false;
     body = step_json(g, NULL);
+    count_usage(g, json_object_get(json_object_get(body, "answer"), "usage"));
+    charges_tell(g);
     learn(ms);
     generation_free(g);
     job_forward(job, body);
@@ -409,8 +384,10 @@ static void break_off(struct generation *g)
 
     generation_text_ended(g);
     tell(g);
-    complete_usage(g);
+    charges_broken(g);
     body = step_json(g, "broken");
+    json_object_del(json_object_get(body, "answer"), "look_up"); /* goes with what is told aside */
+    charges_tell(g);
     generation_free(g);
     job_fail_partly(job, &why, body);
 }
@@ -425,6 +402,7 @@ static void give_up(struct generation *g)
     } else {
         if (g->may_pass)
             why.kind = ERR_RETRY;
+        charges_tell(g);
         generation_free(g);
         job_fail(job, &why);
     }
@@ -436,6 +414,8 @@ void generation_fail(struct generation *g, const struct failure *f)
     g->asking = false;
     g->why = f->why;
     take_note(g, f);
+    if (g->told == 0)
+        charges_failed(g, f->in_doubt);
     if (f->blame == BLAME_ACCOUNT)
         g->without = g->model->provider;
     if (g->told > 0 || !caller_waits(g))
@@ -504,7 +484,8 @@ int generation_start(struct worker *w, struct err *e)
     TAILQ_INIT(&state.under_way);
     TAILQ_INIT(&state.waiting);
     state.loop = worker_loop(w);
-    if (models_start(w, e))
+    charges_start(state.loop);
+    if (prices_start(inference_settings.prices, e) || models_start(w, e))
         return -1;
     state.started = true;
     worker_can_serve(w, true);
@@ -525,6 +506,8 @@ void generation_stop(void)
     while ((g = TAILQ_FIRST(&state.waiting)))
         generation_free(g);
     models_stop();
+    lookup_stop();
+    prices_stop();
     state.started = false;
 }
 

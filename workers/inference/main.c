@@ -1,9 +1,11 @@
 /* The worker that has a model answer the prompts of chat turns. */
 #include "workers/inference/generation.h"
+#include "workers/inference/lookup.h"
 #include "workers/inference/settings.h"
 
 static const struct worker_operation operations[] = {
     {"inference.generate", generation_handle},
+    {"usage.lookup", lookup_handle},
 };
 
 int main(int argc, char **argv)

@@ -8,6 +8,7 @@
 #include "common/base/log.h"
 #include "common/base/metrics.h"
 #include "common/base/uuid.h"
+#include "workers/inference/prices.h"
 #include "workers/inference/provider.h"
 #include "workers/inference/quota.h"
 #include "workers/inference/settings.h"
@@ -116,7 +117,7 @@ static void choose(const struct inference_settings *s)
     bool openai = *s->openai_url || *s->openai_key;
 
     if (*s->llamacpp_url)
-        add(&provider_llamacpp, s->llamacpp_model, true);
+        add(&provider_llamacpp, s->llamacpp_model, !prices_know(s->llamacpp_model));
     if (*s->openrouter_key)
         add_openrouter(s);
     else if (openai)
@@ -176,6 +177,26 @@ void models_stop(void)
         if (is_first_of_provider(i))
             state.all[i].provider->stop();
     state.count = 0;
+}
+
+bool models_may_cost(void)
+{
+    size_t i;
+
+    for (i = 0; i < state.count; i++)
+        if (!state.all[i].free)
+            return true;
+    return false;
+}
+
+const struct provider *models_provider(const char *name)
+{
+    size_t i;
+
+    for (i = 0; i < state.count; i++)
+        if (strcmp(state.all[i].provider->name, name) == 0)
+            return state.all[i].provider;
+    return NULL;
 }
 
 /* ---- whom to ask ---- */

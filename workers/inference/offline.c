@@ -236,4 +236,4 @@ static void stop(void)
 {
 }
 
-const struct provider provider_offline = {"offline", start, stop, begin, cancel};
+const struct provider provider_offline = {"offline", start, stop, begin, cancel, NULL};

@@ -30,8 +30,11 @@ enum {
     CHUNK_OVERHEAD = 512,   /* bytes of a stream for each byte of text, at most */
     AFTER_FINISH_MS = 2000, /* how long usage and [DONE] are waited for after the last word */
     DAY_S = 86400,
+    LOOK_UP_MS = 15000,
     AFTER_DONE_MS = 250, /* how long the connection's end is, to be able to use it again */
 };
+
+static const char completions[] = "/chat/completions"; /* behind a server's address */
 
 struct server;
 
@@ -44,6 +47,7 @@ struct ask {
     int64_t heard_us;       /* when the last word came, or the beginning; monotonic */
     bool heard;             /* any word, also of the model's thoughts */
     bool events;            /* the body is a stream of events */
+    bool sent;              /* the request was, when the call ended */
     bool ended, done;       /* finish_reason or [DONE] came; [DONE] came */
     struct sse sse;
     struct buf body; /* of an answer or error that comes in one piece */
@@ -72,12 +76,21 @@ static void ask_free(struct ask *ask)
     free(ask);
 }
 
-static void fail(struct ask *ask, const struct failure *f)
+static void fail_refused(struct ask *ask, const struct failure *f)
 {
     struct generation *g = ask->generation;
 
     ask_free(ask);
     generation_fail(g, f);
+}
+
+/* Not refused, so that it may have cost something. */
+static void fail(struct ask *ask, const struct failure *f)
+{
+    struct failure in_doubt = *f;
+
+    in_doubt.in_doubt = ask->call ? http_call_sent(ask->call) : ask->sent;
+    fail_refused(ask, &in_doubt);
 }
 
 /* The service's own fault if it may pass, else the model's. */
@@ -129,7 +142,7 @@ static void fail_status(struct ask *ask, int code, const char *words, const stru
     f.status = status;
     f.blame = refusal_explain(code, words, ask->server->key, &f.why);
     snprintf(status, sizeof(status), "%d", code);
-    fail(ask, &f);
+    fail_refused(ask, &f);
 }
 
 /* An error that the server tells within a 200. */
@@ -207,6 +220,8 @@ static int take(struct ask *ask, const struct completion *c)
         return -1;
     }
     a->generation_id = keep(g, a->generation_id, c->id);
+    if (a->generation_id && ask->events && !c->finish_reason)
+        generation_named(g);
     a->model = keep(g, a->model, c->model);
     a->finish_reason = keep(g, a->finish_reason, c->finish_reason);
     if (c->has_usage) {
@@ -214,6 +229,7 @@ static int take(struct ask *ask, const struct completion *c)
         a->prompt_tokens = c->prompt_tokens;
         a->completion_tokens = c->completion_tokens;
         a->total_tokens = c->total_tokens;
+        a->has_cost = c->has_cost;
         a->cost = c->cost;
     }
     if (generation_text(g, c->text, c->text_len, &f.why)) {
@@ -333,6 +349,14 @@ static void on_answered(void *arg, struct http_call *call)
 {
     const char *type = http_call_header(call, "Content-Type");
     struct ask *ask = arg;
+    struct answer *a = &ask->generation->answer;
+
+    if (ask->server == &openrouter) {
+        a->generation_id =
+            keep(ask->generation, a->generation_id, http_call_header(call, "X-Generation-Id"));
+        if (a->generation_id)
+            generation_named(ask->generation);
+    }
 
     ask->events =
         http_call_status(call) == 200 && type && strncasecmp(type, "text/event-stream", 17) == 0;
@@ -376,6 +400,7 @@ static void on_done(void *arg, struct http_call *call, const struct err *e)
         fail_answer(ask);
         return;
     }
+    ask->sent = http_call_sent(call);
     ask->call = NULL; /* freed by the client */
     if (ask->ended)
         complete(ask);
@@ -499,7 +524,7 @@ static int start(struct server *server, struct loop *l, const char *url, const c
         n--;
     server->loop = l;
     server->key = key;
-    server->url = mem_printf("%.*s/chat/completions", (int)n, url);
+    server->url = mem_printf("%.*s%s", (int)n, url, completions);
     snprintf(server->user_agent, sizeof(server->user_agent), "chatfleet/%s", program_version());
     add_header(server, "Content-Type", "application/json");
     if (*key)
@@ -534,8 +559,28 @@ static void begin_openrouter(struct generation *g)
     begin(&openrouter, g);
 }
 
-const struct provider provider_openrouter = {"openrouter", start_openrouter, stop_openrouter,
-                                             begin_openrouter, cancel};
+static struct http_call *look_up(const char *generation_id, const struct http_call_events *told,
+                                 void *arg)
+{
+    const struct inference_settings *s = &inference_settings;
+    char *url =
+        mem_printf("%.*s/generation?id=%s", (int)(strlen(openrouter.url) - strlen(completions)),
+                   openrouter.url, generation_id);
+    struct http_call_request request = {
+        .url = url,
+        .headers = (const char *const *)openrouter.headers,
+        .response_max = OVERHEAD,
+        .connect_timeout_ms = s->connect_timeout_s * 1000,
+        .total_timeout_ms = LOOK_UP_MS,
+    };
+    struct http_call *call = http_call_start(openrouter.client, &request, told, arg);
+
+    free(url);
+    return call;
+}
+
+const struct provider provider_openrouter = {"openrouter",     start_openrouter, stop_openrouter,
+                                             begin_openrouter, cancel,           look_up};
 
 /* ---- any compatible server ---- */
 
@@ -559,7 +604,8 @@ static void begin_openai(struct generation *g)
     begin(&openai, g);
 }
 
-const struct provider provider_openai = {"openai", start_openai, stop_openai, begin_openai, cancel};
+const struct provider provider_openai = {"openai",     start_openai, stop_openai,
+                                         begin_openai, cancel,       NULL};
 
 /* ---- llama.cpp's server ---- */
 
@@ -582,5 +628,5 @@ static void begin_llamacpp(struct generation *g)
     begin(&llamacpp, g);
 }
 
-const struct provider provider_llamacpp = {"llamacpp", start_llamacpp, stop_llamacpp,
-                                           begin_llamacpp, cancel};
+const struct provider provider_llamacpp = {"llamacpp",     start_llamacpp, stop_llamacpp,
+                                           begin_llamacpp, cancel,         NULL};

@@ -18,8 +18,11 @@
 #include "common/base/buf.h"
 #include "common/base/err.h"
 #include "common/base/mem.h"
+#include "common/base/uuid.h"
 #include "common/io/loop.h"
 
+struct http_call;
+struct http_call_events;
 struct job;
 struct model;
 struct privacy;
@@ -31,7 +34,8 @@ struct answer {
     const char *generation_id; /* NULL: has none */
     bool has_usage;            /* the figures below were told; else they are estimated */
     long prompt_tokens, completion_tokens, total_tokens;
-    double cost; /* in the provider's currency */
+    bool has_cost; /* was told, too */
+    double cost;   /* in the provider's currency */
 };
 
 struct generation {
@@ -59,6 +63,12 @@ struct generation {
     struct answer answer;
     void *work; /* the provider's own */
 
+    /* what was paid */
+    char request_id[UUID_TEXT]; /* of the request to this model */
+    json_t *charges;            /* of requests before it; NULL: none */
+    struct timer *noter;        /* until it is told of before its end */
+    bool note_due, noted;
+
     /* the deltas */
     int epoch;
     size_t told;     /* bytes of the text */
@@ -79,6 +89,9 @@ void generation_heard(struct generation *g);
 /* Add n bytes of UTF-8, of whole characters. Returns -1 when the answer is too long. */
 int generation_text(struct generation *g, const char *text, size_t n, struct err *e);
 
+/* g->answer.generation_id has become known. */
+void generation_named(struct generation *g);
+
 /* The text has ended: add what was held back of it. The generation's end does so, too. */
 void generation_text_ended(struct generation *g);
 
@@ -96,6 +109,7 @@ struct failure {
     const char *status; /* the label of the metric: an HTTP status, or a word of a fixed set */
     enum blame blame;
     int64_t retry_after_ms; /* as the service asked for; 0: it did not */
+    bool in_doubt;          /* it was sent, and not refused: it may have cost something */
     int64_t no_free_ms;     /* the account has no free requests for so long; 0: not said */
     struct err why;         /* for the job, if no other model is asked */
 };
@@ -110,6 +124,9 @@ struct provider {
     void (*stop)(void);                          /* once, when no generation is left */
     void (*begin)(struct generation *g);         /* asks g->model */
     void (*cancel)(struct generation *g); /* free what is its own; nothing is called any more */
+    /* Ask what a generation has cost (lookup.c reads the answer); NULL: the provider cannot be asked. */
+    struct http_call *(*look_up)(const char *generation_id, const struct http_call_events *events,
+                                 void *arg);
 };
 
 extern const struct provider provider_llamacpp, provider_openrouter, provider_openai,

@@ -74,6 +74,12 @@ static const struct config_key keys[] = {
      "The longest answer's text in bytes of UTF-8; a longer one is an error."},
     {"INFERENCE_CONCURRENCY", CONFIG_INT, SETTING(concurrency), "256", 1, 10000, NULL, NULL, false,
      "Answers under way in this process at once; further ones wait for their turn."},
+    {"MODEL_PRICES", CONFIG_STRING, SETTING(prices), "", 0, 65536, NULL, NULL, false,
+     "Per million tokens, where servers tell no cost: {\"gpt-4o*\": {\"prompt\": 2.5, "
+     "\"completion\": "
+     "10}}."},
+    {"USAGE_NOTE_SECONDS", CONFIG_INT, SETTING(usage_note_s), "2", 0, 3600, NULL, NULL, false,
+     "An answer that takes longer is noted, to look up its cost should this process be killed."},
     {"PII_PROTECTION", CONFIG_CHOICE, SETTING(pii_protection), "external", 0, 0, "off external all",
      NULL, false,
      "Servers that get placeholders for personal data; external: none at private addresses."},

@@ -20,6 +20,8 @@ struct inference_settings {
     long wait_s, timeout_s, connect_timeout_s, first_token_timeout_s, idle_timeout_s;
     long answer_max; /* bytes */
     long concurrency;
+    long usage_note_s;
+    char *prices;
     char *pii_protection; /* off, external, all */
 };
 extern struct inference_settings inference_settings;

@@ -3,24 +3,22 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "common/base/uuid.h"
 #include "common/chat/body.h"
 #include "workers/persistence/database.h"
 #include "workers/persistence/handlers.h"
 #include "workers/persistence/outcome.h"
+#include "workers/persistence/requests.h"
 #include "workers/persistence/rows.h"
-
-static const double cost_max = 999999.999999; /* of chat.usage_tracking's column */
 
 /* What message.commit and turn.fail bring. The texts live as long as the job's body. */
 struct ending {
     const char *turn_id, *conversation_id, *kind, *question_id, *answer_id;
     json_t *user_message, *answer, *problem; /* borrowed */
-    const char *content, *model, *provider, *finish_reason;
+    const char *content, *finish_reason;
     const char *how; /* it ended: NULL (whole), ENDING_STOPPED or ENDING_BROKEN */
-    int free_model;
-    json_int_t processing_ms, estimated_ms, prompt_tokens, completion_tokens, total_tokens;
-    double cost;
+    json_int_t estimated_ms;
+    struct request request; /* that the answer came of */
+    struct turn_ids of;
     int row;          /* statement */
     bool tried_again; /* to commit it although it failed */
     struct outcome outcome;
@@ -46,6 +44,7 @@ static int unpack_turn(struct job *job, struct ending *x, struct err *e)
                        "user_message", &x->user_message, "answer", &x->answer, "problem",
                        &x->problem))
         return err_set(e, ERR_FATAL, 400, "the turn cannot be read: %s", at.text);
+    x->of = (struct turn_ids){x->turn_id, x->conversation_id, x->answer_id};
     return 0;
 }
 
@@ -65,22 +64,22 @@ static int check_how(const struct ending *x, struct err *e)
     return err_set(e, ERR_FATAL, 400, "the answer's ending %.40s is not known", x->how);
 }
 
-static int unpack_answer(struct ending *x, struct err *e)
+static int unpack_answer(struct job *job, struct ending *x, struct err *e)
 {
     json_error_t at;
 
     if (!x->answer ||
-        json_unpack_ex(
-            x->answer, &at, 0, "{s:s, s?s, s:s, s?s, s?s, s:b, s:I, s?I, s:{s:I, s:I, s:I, s:F}}",
-            "content", &x->content, "ending", &x->how, "model", &x->model, "provider", &x->provider,
-            "finish_reason", &x->finish_reason, "is_free_model", &x->free_model,
-            "processing_time_ms", &x->processing_ms, "estimated_response_time", &x->estimated_ms,
-            "usage", "prompt_tokens", &x->prompt_tokens, "completion_tokens", &x->completion_tokens,
-            "total_tokens", &x->total_tokens, "cost", &x->cost))
+        json_unpack_ex(x->answer, &at, 0, "{s:s, s?s, s?s, s?I}", "content", &x->content, "ending",
+                       &x->how, "finish_reason", &x->finish_reason, "estimated_response_time",
+                       &x->estimated_ms))
         return err_set(e, ERR_FATAL, 400, "the answer cannot be read: %s",
                        x->answer ? at.text : "there is none");
-    /* A price that nobody asks is not worth losing the answer. */
-    x->cost = x->cost > cost_max ? cost_max : x->cost > 0 ? x->cost : 0;
+    if (request_read(x->answer, &x->request, e)) {
+        err_context(e, "the answer cannot be read");
+        return -1;
+    }
+    if (!x->request.id)
+        x->request.id = request_of_epoch(job, x->turn_id);
     return check_how(x, e);
 }
 
@@ -91,8 +90,9 @@ static const char sql_lock[] =
 
 /* $1 turn, $2 conversation, $3 answer, $4 tenant, $5 user, $6 content, $7 metadata, $8 question,
  * $9 model, $10 prompt, $11 completion and $12 total tokens, $13 cost, $14 free, $15 ms, $16 epoch, $17
- * the turn's state. Of a turn that has its answer nothing is changed. An answer that was given anew
- * meanwhile stays the chosen one; one that was stopped before its first word is none to be chosen. */
+ * the turn's state, $18 request, $19 provider, $20 generation, $21 cost known, $22 tokens estimated.
+ * Of a turn that has its answer nothing is changed. An answer that was given anew meanwhile stays the
+ * chosen one; one that was stopped before its first word is none to be chosen. */
 #define TAKE_TURN(condition)                                                                       \
     "t AS (UPDATE chat.turns SET state = $17::text, problem = NULL, epoch = $16::int, "            \
     "finished_at = now() WHERE id = $1::uuid AND conversation_id = $2::uuid "                      \
@@ -103,8 +103,10 @@ static const char sql_lock[] =
 #define BILL                                                                                       \
     "u AS (INSERT INTO chat.usage_tracking (id, tenant_id, user_id, conversation_id, message_id, " \
     "model_used, prompt_tokens, completion_tokens, total_tokens, cost_credits, is_free_model, "    \
-    "processing_time_ms) SELECT $1::uuid, $4, $5::uuid, $2::uuid, $3::uuid, left($9::text, 100), " \
-    "$10::int, $11::int, $12::int, $13::numeric, $14::boolean, $15::int FROM p) "
+    "processing_time_ms, epoch, status, request_id, provider, generation_id, cost_known, "         \
+    "tokens_estimated) SELECT $1::uuid, $4, $5::uuid, $2::uuid, $3::uuid, left($9::text, 100), "   \
+    "$10::int, $11::int, $12::int, $13::numeric, $14::boolean, $15::int, $16::int, $17::text, "    \
+    "$18::uuid, $19::text, $20::text, $21::boolean, $22::boolean FROM p) "
 #define SAVE                                                                                       \
     "INSERT INTO chat.messages AS m (id, tenant_id, user_id, conversation_id, seq, sender_type, "  \
     "content, metadata, parent_message_id, turn_id, chosen) "                                      \
@@ -157,17 +159,10 @@ static const char sql_choose[] =
 
 static json_t *metadata(const struct ending *x, int epoch)
 {
-    return json_pack("{s:s, s:s?, s:s?, s:b, s:I, s:I, s:i, s:s*}", "model", x->model, "provider",
-                     x->provider, "finish_reason", x->finish_reason, "is_free_model", x->free_model,
-                     "processing_time_ms", x->processing_ms, "estimated_response_time",
-                     x->estimated_ms, "epoch", epoch, "ending", x->how);
-}
-
-static json_t *usage(const struct ending *x)
-{
-    return json_pack("{s:I, s:I, s:I, s:f, s:s, s:b}", "prompt_tokens", x->prompt_tokens,
-                     "completion_tokens", x->completion_tokens, "total_tokens", x->total_tokens,
-                     "cost", x->cost, "model", x->model, "is_free_model", x->free_model);
+    return json_pack("{s:s, s:s?, s:s?, s:b, s:I, s:I, s:i, s:s*}", "model", x->request.model,
+                     "provider", x->request.provider, "finish_reason", x->finish_reason,
+                     "is_free_model", x->request.free_model, "processing_time_ms", x->request.ms,
+                     "estimated_response_time", x->estimated_ms, "epoch", epoch, "ending", x->how);
 }
 
 /* The texts are not in it. */
@@ -177,6 +172,15 @@ static void announce(struct job *job, const struct ending *x, json_t *cost)
               json_pack("{s:s, s:s, s:s, s:s, s:s, s:O}", "message_id", x->answer_id,
                         "conversation_id", x->conversation_id, "turn_id", x->turn_id, "sender_type",
                         "assistant", "parent_message_id", x->question_id, "usage", cost));
+}
+
+/* Asks the provider what it cost, if it did not say so. */
+static void look_up(struct job *job, const struct ending *x)
+{
+    json_t *unknown = json_array();
+
+    requests_put_unknown(unknown, &x->request);
+    requests_look_up(job, &x->of, unknown);
 }
 
 static void commit(struct job *job, struct ending *x, const char *sql);
@@ -196,13 +200,18 @@ static void already_ended(struct job *job, const struct pg_segment *s, void *sta
     if (result)
         announce(job, x, json_object_get(result, "usage"));
     json_decref(result);
+    look_up(job, x);
     outcome_answer(&x->outcome, s, job);
 }
 
+/* The request was paid all the same. */
 static void answer_as_it_is(struct job *job, struct ending *x)
 {
     struct transaction *t = transaction_new(job, x->conversation_id);
 
+    transaction_add(t, sql_lock, 1, (const char *const[]){x->conversation_id});
+    requests_add(job, t, &x->of, &x->request, x->how ? x->how : "completed", request_epoch(job));
+    requests_drop_found(t, &x->of);
     outcome_add(&x->outcome, t, x->turn_id);
     transaction_run(t, already_ended, x);
 }
@@ -219,10 +228,11 @@ static void committed(struct job *job, const struct pg_segment *s, void *state)
     answer = json_pack(
         "{s:s, s:s, s:s, s:s, s:s, s:o, s:s, s:I, s:o}", "id", x->answer_id, "conversation_id",
         x->conversation_id, "sender_type", "assistant", "content", x->content, "content_type",
-        "text", "metadata", metadata(x, job_epoch(job)), "parent_message_id", x->question_id, "seq",
-        (json_int_t)pg_integer(s, x->row, 0, 0), "created_at", row_time(s, x->row, 0, 1));
-    cost = usage(x);
+        "text", "metadata", metadata(x, request_epoch(job)), "parent_message_id", x->question_id,
+        "seq", (json_int_t)pg_integer(s, x->row, 0, 0), "created_at", row_time(s, x->row, 0, 1));
+    cost = request_usage(&x->request);
     announce(job, x, cost);
+    look_up(job, x);
     if (strcmp(x->kind, "regenerate") == 0)
         job_reply(job, 200,
                   json_pack("{s:o, s:o, s:s}", "new_message", answer, "usage", cost, "turn_id",
@@ -233,14 +243,9 @@ static void committed(struct job *job, const struct pg_segment *s, void *state)
                             "assistant_message", answer, "usage", cost, "turn_id", x->turn_id));
 }
 
-static const char *number(struct job *job, json_int_t n)
-{
-    return arena_printf(job_arena(job), "%lld", (long long)n);
-}
-
 static const char *metadata_text(struct job *job, const struct ending *x)
 {
-    json_t *about = metadata(x, job_epoch(job));
+    json_t *about = metadata(x, request_epoch(job));
     const char *text;
     size_t n;
 
@@ -249,26 +254,38 @@ static const char *metadata_text(struct job *job, const struct ending *x)
     return text;
 }
 
-/* The shortest that is read as the same. */
-static const char *cost_text(struct job *job, const struct ending *x)
-{
-    return arena_printf(job_arena(job), "%.15g", x->cost);
-}
-
 static void commit(struct job *job, struct ending *x, const char *sql)
 {
     const struct envelope *env = job_envelope(job);
+    const struct request *r = &x->request;
     struct transaction *t = transaction_new(job, x->conversation_id);
+    const char *const params[] = {x->turn_id,
+                                  x->conversation_id,
+                                  x->answer_id,
+                                  env->tenant_id,
+                                  env->user_id,
+                                  x->content,
+                                  metadata_text(job, x),
+                                  x->question_id,
+                                  r->model,
+                                  number_text(job, r->prompt_tokens),
+                                  number_text(job, r->completion_tokens),
+                                  number_text(job, r->total_tokens),
+                                  cost_text(job, r),
+                                  r->free_model ? "t" : "f",
+                                  number_text(job, r->ms),
+                                  number_text(job, request_epoch(job)),
+                                  x->how ? x->how : "completed",
+                                  r->id,
+                                  r->provider,
+                                  r->generation_id,
+                                  r->cost_known ? "t" : "f",
+                                  r->tokens_estimated ? "t" : "f"};
 
     transaction_add(t, sql_lock, 1, (const char *const[]){x->conversation_id});
-    x->row = transaction_add(
-        t, sql, 17,
-        (const char *const[]){
-            x->turn_id, x->conversation_id, x->answer_id, env->tenant_id, env->user_id, x->content,
-            metadata_text(job, x), x->question_id, x->model, number(job, x->prompt_tokens),
-            number(job, x->completion_tokens), number(job, x->total_tokens), cost_text(job, x),
-            x->free_model ? "t" : "f", number(job, x->processing_ms), number(job, job_epoch(job)),
-            x->how ? "stopped" : "completed"});
+    x->row = transaction_add(t, sql, 22, params);
+    if (r->noted || x->tried_again)
+        requests_drop_note(t, &x->of, r);
     if (strcmp(x->kind, "regenerate") == 0)
         transaction_add(t, sql_choose, 2,
                         (const char *const[]){x->conversation_id, x->question_id});
@@ -292,20 +309,16 @@ static const char sql_keep_broken[] =
     "AND EXISTS (SELECT 1 FROM chat.turns t WHERE t.id = $1::uuid AND t.conversation_id = $2::uuid "
     "AND t.state = 'accepted') RETURNING next_seq - 1 AS seq) "
     "INSERT INTO chat.messages (id, tenant_id, user_id, conversation_id, seq, sender_type, "
-    "content, "
-    "metadata, parent_message_id, turn_id, chosen) SELECT $3::uuid, $4, $5::uuid, $2::uuid, c.seq, "
+    "content, metadata, parent_message_id, turn_id, chosen) SELECT $3::uuid, $4, $5::uuid, "
+    "$2::uuid, c.seq, "
     "'assistant', $6::text, $7::jsonb, $8::uuid, $1::uuid, false FROM c";
-/* A row of its own, which is no answer's: one that is given later has the turn's id. $1 its id, … */
-static const char sql_bill_broken[] =
-    "INSERT INTO chat.usage_tracking (id, tenant_id, user_id, conversation_id, message_id, "
-    "model_used, prompt_tokens, completion_tokens, total_tokens, cost_credits, is_free_model, "
-    "processing_time_ms) VALUES ($1::uuid, $2, $3::uuid, $4::uuid, $5::uuid, left($6::text, 100), "
-    "$7::int, $8::int, $9::int, $10::numeric, $11::boolean, $12::int) ON CONFLICT DO NOTHING";
 
 static void failed(struct job *job, const struct pg_segment *s, void *state)
 {
     struct ending *x = state;
 
+    if (x->answer)
+        look_up(job, x);
     outcome_answer(&x->outcome, s, job); /* which is an answer, if that came first */
 }
 
@@ -316,6 +329,7 @@ static void fail_turn(struct job *job, struct ending *x, struct transaction *t)
     transaction_add(t, sql_release, 1, (const char *const[]){x->turn_id});
     transaction_add(t, sql_fail, 2,
                     (const char *const[]){x->turn_id, body_text(job_arena(job), x->problem, &n)});
+    requests_drop_found(t, &x->of);
     outcome_add(&x->outcome, t, x->turn_id);
     transaction_run(t, failed, x);
 }
@@ -324,20 +338,13 @@ static void break_off(struct job *job, struct ending *x)
 {
     const struct envelope *env = job_envelope(job);
     struct transaction *t = transaction_new(job, x->conversation_id);
-    char id[UUID_TEXT];
 
-    uuid_v5(x->turn_id, arena_printf(job_arena(job), "broken %d", job_epoch(job)), id);
     transaction_add(t, sql_lock, 1, (const char *const[]){x->conversation_id});
     transaction_add(t, sql_keep_broken, 8,
                     (const char *const[]){x->turn_id, x->conversation_id, x->answer_id,
                                           env->tenant_id, env->user_id, x->content,
                                           metadata_text(job, x), x->question_id});
-    transaction_add(t, sql_bill_broken, 12,
-                    (const char *const[]){
-                        id, env->tenant_id, env->user_id, x->conversation_id, x->answer_id,
-                        x->model, number(job, x->prompt_tokens), number(job, x->completion_tokens),
-                        number(job, x->total_tokens), cost_text(job, x), x->free_model ? "t" : "f",
-                        number(job, x->processing_ms)});
+    requests_add(job, t, &x->of, &x->request, ENDING_BROKEN, request_epoch(job));
     fail_turn(job, x, t);
 }
 
@@ -346,7 +353,7 @@ void message_commit(struct job *job)
     struct ending *x = arena_alloc(job_arena(job), sizeof(*x));
     struct err e;
 
-    if (unpack_turn(job, x, &e) || unpack_answer(x, &e))
+    if (unpack_turn(job, x, &e) || unpack_answer(job, x, &e))
         job_fail(job, &e);
     else if (is_broken(x))
         break_off(job, x);

@@ -8,7 +8,7 @@
 #include "common/base/fault.h"
 #include "common/base/log.h"
 
-enum { SCHEMA_VERSION_NEEDED = 9, CHECK_AGAIN_MS = 1000 };
+enum { SCHEMA_VERSION_NEEDED = 11, CHECK_AGAIN_MS = 1000 };
 
 struct transaction {
     struct job *job;

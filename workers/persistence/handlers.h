@@ -28,6 +28,9 @@ void turn_get(struct job *job);
 void usage_summary(struct job *job);
 void conversation_usage(struct job *job);
 
+/* requests.c */
+void usage_record(struct job *job);
+
 /* Settings of all of them. */
 struct persistence_settings {
     bool auto_provision;

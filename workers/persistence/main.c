@@ -18,6 +18,7 @@ static const struct worker_operation operations[] = {
     {"turn.get", turn_get},
     {"usage.summary", usage_summary},
     {"conversation.usage", conversation_usage},
+    {"usage.record", usage_record},
 };
 
 static int start(struct worker *w, struct err *e)

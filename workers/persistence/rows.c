@@ -124,10 +124,16 @@ json_t *row_message(const struct pg_segment *s, int statement, int row, int firs
 
 json_t *row_usage(const struct pg_segment *s, int statement, int row, int first)
 {
-    return json_pack(
+    json_t *usage = json_pack(
         "{s:o, s:o, s:o, s:o, s:o, s:o}", "prompt_tokens", row_integer(s, statement, row, first),
         "completion_tokens", row_integer(s, statement, row, first + 1), "total_tokens",
         row_integer(s, statement, row, first + 2), "cost", row_number(s, statement, row, first + 3),
         "model", row_text(s, statement, row, first + 4), "is_free_model",
         row_boolean(s, statement, row, first + 5));
+
+    if (!is_true(s, statement, row, first + 6))
+        json_object_set_new(usage, "cost_known", json_false());
+    if (is_true(s, statement, row, first + 7))
+        json_object_set_new(usage, "tokens_estimated", json_true());
+    return usage;
 }

@@ -21,7 +21,7 @@ enum { MESSAGE_WIDTH = 10 }; /* how many these are */
 /* Of chat.usage_tracking AS u */
 #define USAGE_COLUMNS                                                                              \
     "u.prompt_tokens, u.completion_tokens, u.total_tokens, u.cost_credits, u.model_used, "         \
-    "u.is_free_model"
+    "u.is_free_model, u.cost_known, u.tokens_estimated"
 
 /* How many rows, of those with so many columns, may stand in one answer: as many as were asked for and
  * fit into a message, one at least. */

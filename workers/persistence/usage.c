@@ -14,17 +14,33 @@ enum { MODELS_MAX = 100 }; /* in an answer: servers name their models as they li
 enum kind { OF_ALL = 7, OF_MODEL = 5, OF_PRICE = 4, OF_TIME = 3 };
 #define KIND_OF_TIME "3"
 
+/* What is summed up are answers; what other requests took stands beside. */
+#define ANSWERS "FILTER (WHERE u.turn_id IS NULL)"
+#define OTHERS  "FILTER (WHERE u.turn_id IS NOT NULL)"
+
 /* Of chat.usage_tracking AS u, and under these names of what comes of it AS s. */
 #define SUMS                                                                                       \
-    "u.model_used AS model, u.is_free_model AS free, count(*) AS messages, "                       \
-    "count(*) FILTER (WHERE u.is_free_model) AS free_messages, "                                   \
-    "sum(u.prompt_tokens) AS prompt_tokens, sum(u.completion_tokens) AS completion_tokens, "       \
-    "sum(u.total_tokens) AS total_tokens, sum(u.cost_credits) AS cost "
+    "u.model_used AS model, u.is_free_model AS free, count(*) " ANSWERS " AS messages, "           \
+    "count(*) FILTER (WHERE u.turn_id IS NULL AND u.is_free_model) AS free_messages, "             \
+    "sum(u.prompt_tokens) " ANSWERS " AS prompt_tokens, "                                          \
+    "sum(u.completion_tokens) " ANSWERS " AS completion_tokens, "                                  \
+    "sum(u.total_tokens) " ANSWERS " AS total_tokens, sum(u.cost_credits) " ANSWERS " AS cost, "   \
+    "count(*) FILTER (WHERE u.turn_id IS NULL AND NOT u.cost_known) AS unknown, "                  \
+    "count(*) " OTHERS " AS others, sum(u.prompt_tokens) " OTHERS " AS other_prompt, "             \
+    "sum(u.completion_tokens) " OTHERS " AS other_completion, "                                    \
+    "sum(u.total_tokens) " OTHERS " AS other_total, sum(u.cost_credits) " OTHERS                   \
+    " AS other_cost, "                                                                             \
+    "count(*) FILTER (WHERE u.turn_id IS NOT NULL AND NOT u.cost_known) AS other_unknown "
 #define SUM_COLUMNS                                                                                \
     "s.model, s.free, s.messages, s.free_messages, s.prompt_tokens, s.completion_tokens, "         \
-    "s.total_tokens, s.cost"
+    "s.total_tokens, s.cost, s.unknown, s.others, s.other_prompt, s.other_completion, "            \
+    "s.other_total, s.other_cost, s.other_unknown"
+/* Of others alone there is no group; there is always one of all. */
+#define WITH_ANSWERS                                                                               \
+    " HAVING count(*) " ANSWERS " > 0 OR grouping(u.model_used, u.is_free_model) = 3 "
 #define DEAREST_FIRST "cost DESC, total_tokens DESC, model"
-enum { KIND, MODEL, FREE, MESSAGES, FREE_MESSAGES, PROMPT, COMPLETION, TOTAL, COST };
+enum { KIND, MODEL, FREE, MESSAGES, FREE_MESSAGES, PROMPT, COMPLETION, TOTAL, COST, UNKNOWN };
+enum { OTHERS_FIRST = UNKNOWN + 1, OTHERS_COST = OTHERS_FIRST + 4, OTHERS_UNKNOWN };
 
 /* ---- rows as JSON ---- */
 
@@ -45,6 +61,22 @@ static void put_sum(json_t *into, const struct pg_segment *s, int statement, int
     json_object_set_new(into, "completion_tokens", row_integer(s, statement, row, COMPLETION));
     json_object_set_new(into, "total_tokens", row_integer(s, statement, row, TOTAL));
     json_object_set_new(into, cost, row_number(s, statement, row, COST));
+    json_object_set_new(into, "unknown_cost_count", row_integer(s, statement, row, UNKNOWN));
+}
+
+/* What was asked of providers and came to no saved answer. */
+static json_t *others(const struct pg_segment *s, int statement, int row)
+{
+    static const char *const names[] = {"requests_count", "prompt_tokens", "completion_tokens",
+                                        "total_tokens"};
+    json_t *sum = json_object();
+    size_t i;
+
+    for (i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+        json_object_set_new(sum, names[i], row_integer(s, statement, row, OTHERS_FIRST + (int)i));
+    json_object_set_new(sum, "cost", row_number(s, statement, row, OTHERS_COST));
+    json_object_set_new(sum, "unknown_cost_count", row_integer(s, statement, row, OTHERS_UNKNOWN));
+    return sum;
 }
 
 /* A list, the dearest first. */
@@ -85,6 +117,7 @@ static json_t *by_model(const struct pg_segment *s, int statement)
 static void put_total(json_t *into, const struct pg_segment *s, int statement, int row)
 {
     put_sum(into, s, statement, row, "total_cost");
+    json_object_set_new(into, "other_requests", others(s, statement, row));
     json_object_set_new(into, "cost_breakdown", breakdown(s, statement));
     json_object_set_new(into, "model_usage", by_model(s, statement));
 }
@@ -101,7 +134,7 @@ static int row_of_all(const struct pg_segment *s, int statement)
 #define SPAN_COLUMNS                                                                               \
     ", s.conversations, " ROW_MS("coalesce(p.low, r.low)") ", " ROW_MS(                            \
         "coalesce(p.high, r.high)") ", p.name "
-enum { CONVERSATIONS = COST + 1, FROM, TO, NAME };
+enum { CONVERSATIONS = OTHERS_UNKNOWN + 1, FROM, TO, NAME };
 
 /* $1 tenant, $2 user, $3 period, $4 and $5 the times between which, in UTC ($4 may be NULL: from the
  * year of the first answer on), $6 how to write a period. One statement, so that all sums are of the same
@@ -112,12 +145,14 @@ static const char sql_summary[] =
     "AT TIME ZONE 'UTC') FROM chat.usage_tracking f WHERE f.tenant_id = $1 "
     "AND f.user_id = $2::uuid), $5::timestamp - interval '1 year') AS low, $5::timestamp AS high), "
     "s AS (SELECT grouping(t.start, u.model_used, u.is_free_model) AS kind, t.start, "
-    "count(DISTINCT u.conversation_id) AS conversations, " SUMS "FROM chat.usage_tracking u, "
+    "count(DISTINCT u.conversation_id) " ANSWERS " AS conversations, " SUMS
+    "FROM chat.usage_tracking u, "
     "date_trunc($3::text, u.created_at AT TIME ZONE 'UTC') AS t (start) WHERE u.tenant_id = $1 AND "
     "u.user_id = $2::uuid "
     "AND u.created_at >= (SELECT r.low AT TIME ZONE 'UTC' FROM r) "
     "AND u.created_at < (SELECT r.high AT TIME ZONE 'UTC' FROM r) "
-    "GROUP BY GROUPING SETS ((), (t.start), (u.model_used), (u.model_used, u.is_free_model))), "
+    "GROUP BY GROUPING SETS ((), (t.start), (u.model_used), (u.model_used, "
+    "u.is_free_model))" WITH_ANSWERS "), "
     "p AS (SELECT g.start, greatest(g.start, r.low) AS low, "
     "least(g.start + ('1 ' || $3)::interval, r.high) AS high, to_char(g.start, $6) AS name "
     "FROM r, generate_series(date_trunc($3, r.low), r.high - interval '1 microsecond', "
@@ -235,7 +270,7 @@ static const char sql_conversation[] =
 static const char sql_usage[] =
     "SELECT 4 + grouping(u.model_used, u.is_free_model) AS kind, " SUMS
     "FROM chat.usage_tracking u WHERE u.conversation_id = $1::uuid "
-    "GROUP BY GROUPING SETS ((), (u.model_used), (u.model_used, u.is_free_model)) "
+    "GROUP BY GROUPING SETS ((), (u.model_used), (u.model_used, u.is_free_model))" WITH_ANSWERS
     "ORDER BY kind, " DEAREST_FIRST;
 
 struct spending {

@@ -220,10 +220,15 @@ export async function countTables(book, database, letters) {
   `${await value('chat.turns WHERE state = \'completed\'')} completed`);
   book.line('answers or usage of turns that are not completed', await list(
     `SELECT x.id FROM (SELECT turn_id AS id FROM chat.messages WHERE sender_type = 'assistant'
-       UNION ALL SELECT id FROM chat.usage_tracking) x LEFT JOIN chat.turns t ON t.id = x.id
+       AND metadata->>'ending' IS DISTINCT FROM 'broken'
+       UNION ALL SELECT id FROM chat.usage_tracking WHERE turn_id IS NULL) x LEFT JOIN chat.turns t ON t.id = x.id
      WHERE t.state IS DISTINCT FROM 'completed'`));
+  book.line('usage of requests for turns that are not there', await list(
+    `SELECT u.id FROM chat.usage_tracking u LEFT JOIN chat.turns t ON t.id = u.turn_id
+     WHERE u.turn_id IS NOT NULL AND t.id IS NULL`));
   book.line('answered questions without exactly one chosen answer', await list(
     `SELECT m.parent_message_id, count(*) FILTER (WHERE m.chosen) FROM chat.messages m WHERE m.sender_type = 'assistant'
+       AND m.metadata->>'ending' IS DISTINCT FROM 'broken'
      GROUP BY 1 HAVING count(*) FILTER (WHERE m.chosen) <> 1`));
   const dead = new Set(letters.map(({ turn }) => turn));
   const accepted = await list('SELECT id FROM chat.turns WHERE state = \'accepted\'');

@@ -6,7 +6,9 @@
 //   'Hello [model:drop]'         // the question itself says so
 //   model.modes['some/model'] = 'status 500'   // whenever this one is asked
 //   model.script = (request) => …  // the mode, by {body, question}; nothing: as above
-//   model.requests               // what came: {headers, body, question, mode, closed}
+//   model.requests               // what came: {headers, body, question, mode, closed, generation}
+//   model.costs['gen-1'] = {…}   // what GET /generation?id=gen-1 tells, or a status; else 404
+//   model.lookUps                // the ids that were asked for there
 //   await model.close();         // and model.listen(model.port) again, best of one that was started with goesAway
 //
 // MODES below lists what it can do, streaming or not as the request asks.
@@ -51,6 +53,8 @@ class Model {
     this.modes = {}; // by the name of the model that is asked
     this.script = () => undefined;
     this.requests = [];
+    this.costs = {};
+    this.lookUps = [];
   }
 
   async listen(port = 0) {
@@ -103,6 +107,10 @@ class Model {
   async #serve(request, response) {
     const parts = [];
     for await (const part of request) parts.push(part);
+    if (request.method === 'GET' && request.url.startsWith('/v1/generation?id=')) {
+      this.#tellCost(request, response);
+      return;
+    }
     const body = JSON.parse(Buffer.concat(parts).toString() || 'null');
     const question = questionOf(body);
     const chosen = this.script({ body, question }) ?? this.modes[body?.model] ??
@@ -120,11 +128,25 @@ class Model {
       return;
     }
     try {
-      await MODES[mode](new Talk(this, request, response, body, question), ...args);
+      const talk = new Talk(this, request, response, body, question);
+      entry.generation = talk.id;
+      await MODES[mode](talk, ...args);
     } catch (error) {
       console.error('model.mjs', mode, error);
       response.destroy();
     }
+  }
+
+  #tellCost(request, response) {
+    const id = request.url.split('=').pop();
+    const cost = this.costs[id] ?? 404;
+    this.lookUps.push({ id, headers: request.headers });
+    if (typeof cost === 'number') {
+      refuse(response, cost, 'no such generation');
+      return;
+    }
+    response.writeHead(200, { 'content-type': 'application/json' });
+    response.end(JSON.stringify({ data: { id, ...cost } }));
   }
 
   hold(question) {
@@ -342,6 +364,14 @@ const MODES = {
     t.say(t.event(t.chunk([{ index: 0, delta: { reasoning_content: 'hm', content: null } }])));
     t.response.end(t.events().join(''));
   },
+  // the tokens are told, the cost is not
+  'no-cost': (t) => {
+    t.body.usage = undefined;
+    t.body.stream_options = { include_usage: true };
+    t.answer();
+  },
+  // what it used, and no word; then another model may be asked
+  'paid-empty': (t) => t.answer({ text: '' }),
   'no-usage': (t) => t.answer({ usage: false }),
   'no-done': (t) => t.answer({ done: false }),
   'no-finish': (t) => t.answer({ finish: null }),
