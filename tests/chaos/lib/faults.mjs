@@ -50,6 +50,7 @@ const processes = [
 ].map((fault) => ({ on: 'processes', ...fault }));
 
 const NO_MEMORY = '0.0000001', MEMORY = '0.4';
+const ROOM = 1000000; // messages, more than ever come
 
 const broker = [
   { name: 'broker: restarted', draw: nothing, act: (world) => world.fleet('broker', 'restart') },
@@ -111,14 +112,15 @@ const broker = [
       ms: 1000 * random.between(2, 5),
     }),
     async act(world, { queue, ms }) {
+      const limit = (length) => world.policy('chaos-full', {
+        pattern: `^${queue.replaceAll('.', '\\.')}$`, 'apply-to': 'queues', definition: { 'max-length': length },
+        priority: 2,
+      });
       try {
-        await world.policy('chaos-full', {
-          pattern: `^${queue.replaceAll('.', '\\.')}$`, 'apply-to': 'queues', definition: { 'max-length': 1 },
-          priority: 2,
-        });
+        await limit(1);
         await world.wait(ms);
       } finally {
-        await world.policyDrop('chaos-full');
+        await limit(ROOM); // without any the broker would go on refusing (docs/RUNBOOK.md)
       }
     },
   },

@@ -164,10 +164,6 @@ export class World {
                       { priority: 1, ...definition });
   }
 
-  policyDrop(name) {
-    return management('DELETE', `/policies/${encodeURIComponent(this.house.vhost)}/${name}`);
-  }
-
   // Ends the processes; the servers and what is in them stay for a look. Each must end well.
   async stopProcesses() {
     this.closing = true;
