@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { after, before, beforeEach, describe, it } from 'node:test';
 import { Database } from '../integration/lib/database.mjs';
 import { uuid7 } from '../integration/lib/uuid.mjs';
-import { Book, countEvents, countTables, countWrites } from './lib/accounting.mjs';
+import { Book, countBudgets, countEvents, countTables, countWrites } from './lib/accounting.mjs';
 import { Journal, judge } from './lib/journal.mjs';
 
 const PERSON = '11111111-1111-4111-8111-111111111111';
@@ -60,6 +60,7 @@ describe('the accounting', () => {
     const book = new Book();
     await countWrites(book, journal, database);
     await countTables(book, database, letters);
+    await countBudgets(book, database);
     return book.lines.filter(({ ok }) => !ok).map(({ text, count }) => `${count} ${text}`);
   }
 
@@ -139,6 +140,28 @@ describe('the accounting', () => {
     await run('UPDATE chat.conversations SET next_seq = 4');
     assert.deepEqual(await wrong(), ['1 turns that never end, and of which there is no dead letter']);
     assert.deepEqual(await wrong([{ turn: ids.turn }]), []);
+  });
+
+  it('sees a cost that no budget counts, and a reservation that nobody releases', async () => {
+    const counts = '1 tenants whose budget does not count what their turns cost';
+    await run('UPDATE chat.usage_tracking SET cost_credits = 0.5, total_tokens = 7');
+    await database.rows("INSERT INTO chat.tenants (tenant_id) VALUES ('default')");
+    await database.rows(`INSERT INTO chat.tenant_spending (tenant_id, since, day, day_cost, day_tokens, month, month_cost,
+      month_tokens) VALUES ('default', now() - interval '1 hour', now(), 0, 0, now(), 0.5, 7)`);
+    try {
+      assert.deepEqual(await wrong(), []);
+      for (const [spoil, mend] of [['month_cost = 0.25', 'month_cost = 0.5'], ['month_tokens = 0', 'month_tokens = 7'],
+                                   ['reserved_cost = 0.125', 'reserved_cost = 0']]) {
+        await run(`UPDATE chat.tenant_spending SET ${spoil}`);
+        assert.deepEqual(await wrong(), [counts], spoil);
+        await run(`UPDATE chat.tenant_spending SET ${mend}`);
+      }
+      await run('UPDATE chat.turns SET reserved_cost = 0.125');
+      assert.deepEqual(await wrong(), [counts]);
+    } finally {
+      await database.rows('DELETE FROM chat.tenant_spending');
+      await database.rows('DELETE FROM chat.tenants');
+    }
   });
 
   it('sees events that are missing, of nothing, or told under two ids', async () => {

@@ -236,6 +236,21 @@ export async function countTables(book, database, letters) {
             `${accepted.length} not ended, ${await value('chat.turns WHERE state = \'failed\'')} failed`);
 }
 
+// What a tenant's budget counts, against the rows of what its turns cost.
+export async function countBudgets(book, database) {
+  const wrong = await database.rows(
+    `SELECT s.tenant_id, s.month_cost::text AS counted, u.cost::text AS cost, s.month_tokens::text AS counted_tokens,
+       u.tokens::text, s.reserved_cost::text AS reserved, t.reserved::text AS reserved_by_turns
+     FROM chat.tenant_spending s,
+     LATERAL (SELECT coalesce(sum(x.cost_credits), 0) AS cost, coalesce(sum(x.total_tokens), 0) AS tokens
+       FROM chat.usage_tracking x JOIN chat.turns e ON e.answer_id = x.message_id AND e.state <> 'accepted'
+       WHERE x.tenant_id = s.tenant_id AND x.created_at >= s.since) u,
+     LATERAL (SELECT coalesce(sum(r.reserved_cost), 0) AS reserved FROM chat.turns r WHERE r.tenant_id = s.tenant_id) t
+     WHERE (s.month_cost, s.month_tokens, s.reserved_cost) IS DISTINCT FROM (u.cost, u.tokens, t.reserved)`);
+  book.line('tenants whose budget does not count what their turns cost', wrong.map((row) => JSON.stringify(row)),
+            `${await database.value('SELECT coalesce(sum(month_cost), 0)::float8 FROM chat.tenant_spending')} credits counted`);
+}
+
 // Each thing that happened was told at least once, and again only under the same id.
 export async function countEvents(book, database, events) {
   const told = groupBy(events, ({ type, of }) => `${type} ${of}`);
@@ -265,6 +280,7 @@ export async function account(world, journal, attack, settled) {
   await countWrites(book, journal, world.database);
   await countTables(book, world.database, letters);
 
+  await countBudgets(book, world.database);
   await countEvents(book, world.database, await readEvents(world));
 
   book.line('answers that no fault explains', journal.odd, `${journal.requests} requests`);

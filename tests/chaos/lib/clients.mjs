@@ -7,9 +7,11 @@ import { pause } from '../../integration/lib/wait.mjs';
 import { AmqpDoor, HttpDoor } from './doors.mjs';
 import { judge } from './journal.mjs';
 import { Random } from './random.mjs';
+import { BUDGETED } from './world.mjs';
 
 const HTTP_CLIENTS = 12;
 const AMQP_CLIENTS = 5;
+const BUDGETED_EACH = 3;    // each third one is of a tenant with a budget
 const PAUSE_MS = [20, 250];
 const AGAIN_MS = 300;
 const PATIENCE_MS = 100000; // how long one write is repeated
@@ -29,8 +31,8 @@ const TAGS = [
 class Client {
   conversations = []; // {id, title, answered: [{question, answer}]}
 
-  constructor(name, { door, journal, random, stopped }) {
-    Object.assign(this, { name, door, journal, random, stopped, person: new Person() });
+  constructor(name, { door, journal, random, stopped, tenant }) {
+    Object.assign(this, { name, door, journal, random, stopped, person: new Person({ tenant }) });
   }
 
   async run() {
@@ -274,8 +276,10 @@ export class Clients {
 
   constructor(world, journal, seed) {
     const stopped = () => this.#stopped;
-    const client = (name, door, Kind = Client) =>
-      new Kind(name, { door, journal, random: new Random(seed, name), stopped });
+    let count = 0;
+    const client = (name, door, Kind = Client) => new Kind(name, {
+      door, journal, random: new Random(seed, name), stopped, tenant: count++ % BUDGETED_EACH === 0 ? BUDGETED : undefined,
+    });
     const amqp = () => new AmqpDoor(world.house.vhost, journal);
     this.all = [
       ...Array.from({ length: HTTP_CLIENTS }, (_, i) => client(`person ${i + 1}`, new HttpDoor(world.port))),

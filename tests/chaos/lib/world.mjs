@@ -106,6 +106,9 @@ class Slot {
 
 const tail = (text) => text.split('\n').filter(Boolean).slice(-30).join('\n    ');
 
+// A tenant with a budget that nobody uses up: each of its turns is reserved and settled.
+export const BUDGETED = 'budgeted';
+
 export class World {
   died = [];      // processes that ended and nobody had told them to
   sanitized = []; // sanitizers' reports
@@ -118,6 +121,7 @@ export class World {
     this.model = await startModel();
     this.house = await House.open('chaos', { database: true });
     this.database = this.house.database;
+    await this.#budget();
     await this.policy('chaos-delays', DELAYS);
     await this.#openDoor();
     this.slots = Object.entries(FLEET).flatMap(([kind, n]) =>
@@ -126,6 +130,12 @@ export class World {
     await Promise.all(this.slots.map((slot) => slot.ready));
     await this.house.answers(this);
     await this.#listen();
+  }
+
+  async #budget() {
+    await this.database.rows('INSERT INTO chat.tenants (tenant_id, month_budget) VALUES ($1, 1000000)', [BUDGETED]);
+    await this.database.rows(`INSERT INTO chat.tenant_spending (tenant_id, since, day, day_cost, day_tokens, month,
+      month_cost, month_tokens) VALUES ($1, now(), now(), 0, 0, date_trunc('month', now()), 0, 0)`, [BUDGETED]);
   }
 
   async #listen() {
