@@ -100,9 +100,10 @@ static void print_tenant(const json_t *t)
                  json_object_get(t, "day_token_budget"));
     print_budget("month", json_object_get(spent, "month"), json_object_get(t, "month_budget"),
                  json_object_get(t, "month_token_budget"));
-    printf("%-12s %s credits, %s tokens; a turn reserves %s and %s\n", "under way",
+    printf("%-12s %s credits, %s tokens\n", "under way",
            limit_text(text[0], json_object_get(reserved, "cost")),
-           limit_text(text[1], json_object_get(reserved, "tokens")),
+           limit_text(text[1], json_object_get(reserved, "tokens")));
+    printf("%-12s %s credits, %s tokens (-: as configured)\n", "a turn",
            limit_text(text[2], json_object_get(t, "reserve")),
            limit_text(text[3], json_object_get(t, "token_reserve")));
     print_names("models", json_object_get(t, "models"), "as configured");

@@ -174,7 +174,7 @@ describe('the inference worker', () => {
     () => ({ LLAMACPP_BASE_URL: model.url, LLAMACPP_MODEL: LOCAL }), async () => {
       assert.deepEqual(await chainOf(undefined), [LOCAL, MAIN, SECOND, EMERGENCY]);
       assert.deepEqual(await chainOf({ providers: ['llamacpp'] }), [LOCAL]);
-      assert.deepEqual(await chainOf({ providers: ['openrouter'] }), [MAIN, SECOND, EMERGENCY, BIG]);
+      assert.deepEqual(await chainOf({ providers: ['openrouter'] }), [MAIN, SECOND, EMERGENCY]);
       assert.deepEqual(await chainOf({ providers: ['llamacpp'], models: [OTHER, LOCAL] }), [LOCAL]);
       assert.deepEqual(await chainOf({ pays: true, task: 'complex_analysis' }), [BIG, EMERGENCY, LOCAL, MAIN, SECOND]);
       const { status, detail } = await chainOf({ providers: ['llamacpp'], model: ASKED });

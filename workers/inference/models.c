@@ -137,7 +137,7 @@ static void add_for_complex(const struct inference_settings *s)
             log_event(LOG_WARN, "PAID_MODELS has too many", LOG_STR("model", name));
             continue;
         }
-        m->is_configured = m->is_for_complex = true;
+        m->is_for_complex = true;
         if (s->free_only && !m->free)
             log_event(LOG_WARN, "PAID_MODELS left out", LOG_STR("model", name),
                       LOG_STR("detail", "it costs, and USE_FREE_MODELS_ONLY is on"));

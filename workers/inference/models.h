@@ -22,7 +22,7 @@ struct model {
     const struct provider *provider;
     const char *name;
     bool free;           /* costs nothing */
-    bool is_configured;  /* by the settings; else somebody named it */
+    bool is_configured;  /* for the chain, or as another provider's; else somebody named it */
     bool in_chain;       /* asked for whoever has no other wish */
     bool is_default;     /* asked also when only free ones are */
     bool is_for_complex; /* of PAID_MODELS */
