@@ -169,7 +169,8 @@ class Fleet {
     f.model.script = ({ body, question }) => f.plans.get(question)?.[body.model === FIRST ? 'first' : 'second'];
     f.house = await House.open(name, { database: true });
     Object.assign(f, await f.house.fleet({ model: f.model, settings: {
-      DEFAULT_MODEL: FIRST, FALLBACK_MODEL: SECOND, FREE_MODEL_RATE_LIMIT_PER_MINUTE: '0', ...settings } }));
+      DEFAULT_MODEL: FIRST, FALLBACK_MODEL: SECOND, FREE_MODEL_RATE_LIMIT_PER_MINUTE: '0', INTERIM_SECONDS: '0',
+      ...settings } }));
     return f;
   }
 
