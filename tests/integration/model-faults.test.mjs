@@ -21,20 +21,24 @@ const AT_ONCE = 64; // most runs wait, for the next attempt or for a model that 
 
 // The first model's answer all the same.
 const well = { asked: [1, 0], by: FIRST };
+// `paid`: nothing says that the request was refused, so that it is counted, too. Of the second model, which is
+// free, nothing is.
+const UNKNOWN = { cost_known: false, cost_credits: 0 };
+const TOLD = { cost_known: true, cost_credits: MODEL_COST, ...MODEL_USAGE };
 // Nothing was told yet, and it may pass: the next model answers; else all are asked again, and again.
-const passes = (status, detail) => ({ status, detail, next: [1, 1], alike: [ATTEMPTS, ATTEMPTS] });
+const passes = (status, detail, paid) => ({ status, detail, paid, next: [1, 1], alike: [ATTEMPTS, ATTEMPTS] });
 // Nothing was told yet, and it will not pass: the next model answers; else the turn has failed.
-const fails = (status, detail) => ({ status, detail, next: [1, 1], alike: [1, 1] });
+const fails = (status, detail, paid) => ({ status, detail, paid, next: [1, 1], alike: [1, 1] });
 // Something was told: no other text may follow it.
 const breaks = (status, detail, told = 'Some words') => ({ status, detail, told, next: [1, 0], alike: [1, 0] });
 // The account is not accepted: no other model of the provider is asked.
 const locked = (status, detail) => ({ status, detail, next: [1, 0], alike: [1, 0] });
 
-// What is kept of a turn that failed: nothing, or what was told, and what that took, estimated. It is counted
-// beside the turn's answer, should it get one later.
+// What is kept of a turn that failed: nothing, or what was told, and what that took, estimated.
 const FAILED = { state: 'failed', answers: [], used: [] };
 const BROKEN = (told) => ({
-  state: 'failed', answers: [told], used: [{ of_turn: false, model_used: FIRST, is_free_model: false, cost_credits: 0 }],
+  state: 'failed', answers: [told],
+  used: [{ of_turn: false, status: 'broken', model_used: FIRST, is_free_model: false, ...UNKNOWN }],
 });
 
 const HUGE = 60000;
@@ -43,8 +47,9 @@ const no = (status, words) => [status, new RegExp(`${words} \\(\\d+\\)`)];
 // name, mode (of lib/model.mjs; `first` and `second` where they differ), in one piece, streamed. `text` and
 // `used` say what differs of an answer. The slow ones first, so that the others go by beside them.
 const TABLE = [
-  ['no headers', 'mute', fails(504, /no complete answer within 10000 ms/), fails(504, /no word within 8 s/)],
-  ['comments and never a word', 'silent', null, fails(504, /no word within 8 s/)],
+  ['no headers', 'mute', fails(504, /no complete answer within 10000 ms/, UNKNOWN),
+   fails(504, /no word within 8 s/, UNKNOWN)],
+  ['comments and never a word', 'silent', null, fails(504, /no word within 8 s/, UNKNOWN)],
   ['silence after some words', 'stall', null, breaks(504, /fell silent for 5 s/)],
   ['slow headers', 'slow 1000', well, well],
   ['slow tokens', 'paced 100', null, well],
@@ -56,24 +61,26 @@ const TABLE = [
   ['529', 'status 529', passes(...no(503, 'overloaded')), passes(...no(503, 'overloaded'))],
   ['429 without Retry-After', 'status 429', passes(...no(503, 'no more requests for now')),
    passes(...no(503, 'no more requests for now'))],
-  ['reset before the headers', 'drop-first', passes(502, /connection was lost/), passes(502, /connection was lost/)],
-  ['reset in mid-answer', 'drop', passes(502, /connection was lost/), breaks(502, /connection was lost/)],
-  ['end in mid-answer', 'truncate', passes(502, /no JSON object/), breaks(502, /broke off/)],
-  ['end before the first word', 'truncate-first', null, passes(502, /broke off/)],
+  ['reset before the headers', 'drop-first', passes(502, /connection was lost/, UNKNOWN),
+   passes(502, /connection was lost/, UNKNOWN)],
+  ['reset in mid-answer', 'drop', passes(502, /connection was lost/, UNKNOWN), breaks(502, /connection was lost/)],
+  ['end in mid-answer', 'truncate', passes(502, /no JSON object/, UNKNOWN), breaks(502, /broke off/)],
+  ['end before the first word', 'truncate-first', null, passes(502, /broke off/, UNKNOWN)],
   ['200 with an error', 'error-200', passes(503, /no more requests.*slow down/),
    passes(503, /no more requests.*slow down/)],
   ['200 with an error in the choice', 'error-in-choice', passes(502, /the upstream broke/),
    passes(502, /the upstream broke/)],
   ['200 with finish_reason error', 'choice-error', passes(...no(502, 'failed')), passes(...no(502, 'failed'))],
   ['an error as the first event', 'error-first', null, passes(503, /overloaded.*no room/)],
-  ['empty choices', 'empty-choices', passes(502, /no choices/), passes(502, /empty answer/)],
-  ['an empty answer', 'empty', passes(502, /empty answer/), passes(502, /empty answer/)],
-  ['white space only', 'blank', null, passes(502, /empty answer/)],
-  ['broken JSON', 'bad-json', passes(502, /no JSON object/), passes(502, /no JSON object/)],
-  ['HTML instead of JSON', 'html-200', passes(502, /no JSON object/), passes(502, /no JSON object/)],
+  ['empty choices', 'empty-choices', passes(502, /no choices/, UNKNOWN), passes(502, /empty answer/, UNKNOWN)],
+  ['an empty answer', 'empty', passes(502, /empty answer/, TOLD), passes(502, /empty answer/, TOLD)],
+  ['white space only', 'blank', null, passes(502, /empty answer/, UNKNOWN)],
+  ['broken JSON', 'bad-json', passes(502, /no JSON object/, UNKNOWN), passes(502, /no JSON object/, UNKNOWN)],
+  ['HTML instead of JSON', 'html-200', passes(502, /no JSON object/, UNKNOWN),
+   passes(502, /no JSON object/, UNKNOWN)],
   ['HTML with 502', 'html 502', passes(...no(502, 'failed')), passes(...no(502, 'failed'))],
-  ['a stream called JSON', 'type application/json', null, passes(502, /no JSON object/)],
-  ['JSON called a stream', 'type text/event-stream', passes(502, /broke off/), null],
+  ['a stream called JSON', 'type application/json', null, passes(502, /no JSON object/, UNKNOWN)],
+  ['JSON called a stream', 'type text/event-stream', passes(502, /broke off/, UNKNOWN), null],
 
   ['302', 'redirect', fails(502, /refused the request \(302\)/), fails(502, /refused the request \(302\)/)],
   ['400', 'status 400', fails(...no(502, 'refused the request')), fails(...no(502, 'refused the request'))],
@@ -86,12 +93,13 @@ const TABLE = [
   ['408', 'status 408', fails(...no(504, 'in time')), fails(...no(504, 'in time'))],
   ['413', 'status 413', fails(...no(502, 'refused the request')), fails(...no(502, 'refused the request'))],
   ['504', 'status 504', fails(...no(504, 'in time')), fails(...no(504, 'in time'))],
-  ['withheld by a filter', 'filtered', fails(502, /filter/), fails(502, /filter/)],
-  ['all tokens spent on thoughts', 'no-room', fails(502, /MAX_TOKENS/), fails(502, /MAX_TOKENS/)],
-  ['an answer too long', 'huge 200000', fails(502, /longer than 100000 bytes/),
+  ['withheld by a filter', 'filtered', fails(502, /filter/, TOLD), fails(502, /filter/, TOLD)],
+  ['all tokens spent on thoughts', 'no-room', fails(502, /MAX_TOKENS/, TOLD), fails(502, /MAX_TOKENS/, TOLD)],
+  ['an answer too long', 'huge 200000', fails(502, /longer than 100000 bytes/, TOLD),
    breaks(502, /longer than 100000 bytes/, /^(x{999} )+$/)],
-  ['an event too large', 'one-event 700000', fails(502, /longer than|larger than/), fails(502, /longer than/)],
-  ['a line without end', 'huge-line', null, fails(502, /longer than allowed/)],
+  ['an event too large', 'one-event 700000', fails(502, /longer than|larger than/, UNKNOWN),
+   fails(502, /longer than/, UNKNOWN)],
+  ['a line without end', 'huge-line', null, fails(502, /longer than allowed/, UNKNOWN)],
   ['an error in mid-stream', 'error-later', null, breaks(502, /it broke/)],
 
   ['nothing wrong', 'normal', well, well],
@@ -126,10 +134,15 @@ const TABLE = [
 // What is kept of an answer.
 const answered = ({ by, used }) => ({
   state: 'completed',
-  used: [{ of_turn: true, model_used: by, is_free_model: by.includes(':free'),
+  used: [{ of_turn: true, status: 'completed', model_used: by, is_free_model: by.includes(':free'),
            ...(used === 'estimated' ? { cost_credits: 0 }
              : { ...MODEL_USAGE, cost_credits: by.includes(':free') ? 0 : MODEL_COST }) }],
 });
+
+// Requests that came to no answer and are counted all the same.
+const failedOf = ({ paid, asked, by = '' }) =>
+  Array.from({ length: paid ? asked[0] - (by.startsWith(FIRST) ? 1 : 0) : 0 }, () =>
+    ({ of_turn: false, status: 'failed', model_used: FIRST, is_free_model: false, ...paid }));
 
 // Each row in all its runs.
 const RUNS = TABLE.flatMap(([name, mode, plain, streamed, more = {}]) => [[plain, false], [streamed, true]]
@@ -156,7 +169,8 @@ class Fleet {
     f.model.script = ({ body, question }) => f.plans.get(question)?.[body.model === FIRST ? 'first' : 'second'];
     f.house = await House.open(name, { database: true });
     Object.assign(f, await f.house.fleet({ model: f.model, settings: {
-      DEFAULT_MODEL: FIRST, FALLBACK_MODEL: SECOND, FREE_MODEL_RATE_LIMIT_PER_MINUTE: '0', ...settings } }));
+      DEFAULT_MODEL: FIRST, FALLBACK_MODEL: SECOND, FREE_MODEL_RATE_LIMIT_PER_MINUTE: '0', INTERIM_SECONDS: '0',
+      ...settings } }));
     return f;
   }
 
@@ -207,7 +221,7 @@ class Fleet {
   }
 
   // What the database has of it.
-  async kept({ id, body }) {
+  async kept({ id, body }, count) {
     const rows = (sql) => this.#rows(sql, [id]);
     const [turn, ...others] = await rows('SELECT id, state FROM chat.turns WHERE conversation_id = $1');
     assert.deepEqual(others, []);
@@ -216,14 +230,19 @@ class Fleet {
       state: turn.state,
       answers: (await rows(`SELECT content FROM chat.messages WHERE conversation_id = $1
         AND sender_type = 'assistant'`)).map(({ content }) => content),
-      used: await rows(`SELECT id = '${turn.id}' AS of_turn, model_used, is_free_model, prompt_tokens,
-        completion_tokens, total_tokens, cost_credits::float8 FROM chat.usage_tracking WHERE conversation_id = $1`),
+      // What failed is told beside the answer.
+      used: await until(`${count} rows of usage`, async () => {
+        const used = await rows(`SELECT id = '${turn.id}' AS of_turn, status, model_used, is_free_model, prompt_tokens,
+          completion_tokens, total_tokens, cost_credits::float8, cost_known FROM chat.usage_tracking
+          WHERE conversation_id = $1 ORDER BY status = 'failed'`);
+        return used.length >= count && used;
+      }),
     };
   }
 
   async assertRun(run) {
     const seen = await this.turn(run);
-    const kept = await this.kept(seen);
+    const kept = await this.kept(seen, failedOf(run).length + (run.by || (run.stream && run.told) ? 1 : 0));
     if (run.by) assertAnswered(run, seen, kept);
     else assertFailed(run, seen, kept);
     assert.deepEqual(this.asked(seen.question), run.asked, 'how often each model was asked');
@@ -242,7 +261,7 @@ function assertAnswered(run, { question, status, body, text, names }, kept) {
       : /^message\.accepted( delta)+ message\.completed$/);
   }
   assert.deepEqual(kept.answers, [wanted]);
-  assertUsed(kept, answered(run));
+  assertUsed(kept, answered(run), run);
   assert.equal(kept.used[0].total_tokens, body.usage.total_tokens);
 }
 
@@ -258,16 +277,18 @@ function assertFailed(run, { status, body, text, names }, kept) {
   }
   const wanted = told ? BROKEN(text) : FAILED;
   assert.deepEqual(kept.answers, wanted.answers);
-  assertUsed(kept, wanted);
+  assertUsed(kept, wanted, run);
 }
 
 // The rows of usage are as many as wanted, and have what is wanted in them.
-function assertUsed({ state, used }, wanted) {
+function assertUsed({ state, used }, wanted, run) {
+  const all = [...wanted.used, ...failedOf(run)];
   assert.equal(state, wanted.state);
-  assert.equal(used.length, wanted.used.length, JSON.stringify(used));
+  assert.equal(used.length, all.length, JSON.stringify(used));
   used.forEach((row, i) => {
-    assert.deepEqual({ ...row, ...wanted.used[i] }, row);
-    assert.ok(row.prompt_tokens > 0 && row.completion_tokens > 0, 'estimated, where it is not told');
+    assert.deepEqual({ ...row, ...all[i] }, row);
+    assert.ok(row.prompt_tokens > 0, 'estimated, where it is not told');
+    if (row.status !== 'failed') assert.ok(row.completion_tokens > 0);
     assert.equal(row.total_tokens, row.prompt_tokens + row.completion_tokens);
   });
 }
@@ -291,11 +312,13 @@ describe('faults', { concurrency: 2 }, () => {
     it('leaves one dead letter for each turn that failed, and no row of usage that nobody asked for', async () => {
       const ended = RUNS.filter(({ by }) => by === undefined).length;
       const broken = RUNS.filter(({ stream, told }) => stream && told).length;
+      const failed = RUNS.flatMap(failedOf).length;
       await until('all are there', async () => (await fleet.house.count('inference.dlq')).messageCount >= ended);
       assert.equal((await fleet.house.count('inference.dlq')).messageCount, ended);
       const { database } = fleet.house;
       assert.equal(await database.value('SELECT count(*)::int FROM chat.turns'), RUNS.length);
-      assert.equal(await database.value('SELECT count(*)::int FROM chat.usage_tracking'), RUNS.length - ended + broken);
+      assert.equal(await database.value('SELECT count(*)::int FROM chat.usage_tracking'),
+                   RUNS.length - ended + broken + failed);
     });
   });
 

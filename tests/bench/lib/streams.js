@@ -27,7 +27,7 @@ class Streams extends Fleet {
       // One worker has them all, for as long as they last.
       INFERENCE_CONCURRENCY: String(most), PREFETCH: String(Math.min(10000, most)),
       MODEL_TIMEOUT_SECONDS: '600', MODEL_FIRST_TOKEN_TIMEOUT_SECONDS: '60', MODEL_IDLE_TIMEOUT_SECONDS: '60',
-      BREAKER_OPEN_SECONDS: '0',
+      BREAKER_OPEN_SECONDS: '0', INTERIM_SECONDS: '0',
     } });
     this.model = model.pid;
     this.answered = 0;
