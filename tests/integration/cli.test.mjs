@@ -28,6 +28,13 @@ describe('command line', () => {
     assert.equal(text.trim().split('\n').length, 1, text);
   };
 
+  const assertNarrow = (text) => text.split('\n').forEach((line) => assert.ok(line.length <= 140, line));
+
+  // The rest of it wants a database (schema.test.mjs).
+  it('chatfleet-persistence --help is as narrow as that of the others', async () => {
+    assertNarrow((await run('chatfleet-persistence', ['--help'])).stdout);
+  });
+
   for (const name of [...SERVERS, 'chatfleet']) {
     describe(name, () => {
       it('--help tells every setting, its default and its exit', async () => {
@@ -37,7 +44,7 @@ describe('command line', () => {
         assert.match(stdout, new RegExp(`^${name}: `));
         assert.match(stdout, /RABBITMQ_URL/);
         assert.match(stdout, /--check-config/);
-        for (const line of stdout.split('\n')) assert.ok(line.length <= 140, line);
+        assertNarrow(stdout);
       });
 
       it('--version', async () => {

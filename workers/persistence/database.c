@@ -31,8 +31,8 @@ static struct {
 
 static const struct config_key keys[] = {
     {"DATABASE_URL", CONFIG_STRING, SETTING(url), "", 0, 1024, NULL, NULL, true,
-     "postgresql://user:password@host:port/database; in its place the DB_ settings can be given. "
-     "The role may not own the tables nor bypass their policies."},
+     "postgresql://user:password@host:port/database, of a role that owns no tables and bypasses no "
+     "policies. Else DB_HOST and so on."},
     {"DB_HOST", CONFIG_STRING, SETTING(host), "127.0.0.1", 1, 255, NULL, NULL, false,
      "The database's host, when there is no DATABASE_URL."},
     {"DB_PORT", CONFIG_INT, SETTING(port), "5432", 1, 65535, NULL, NULL, false, "Its port."},
@@ -46,8 +46,8 @@ static const struct config_key keys[] = {
      NULL, false, "How long connecting may take, in ms."},
     {"DB_STATEMENT_TIMEOUT_MS", CONFIG_INT, SETTING(statement_timeout_ms), "30000", 0, 3600000,
      NULL, NULL, false,
-     "After this the server gives a statement up, and its message is tried again; 0: never (for "
-     "poolers that refuse options)."},
+     "When the server gives a statement up; its message is tried again. 0: never, where a pooler "
+     "refuses it."},
     {"DB_PREPARE", CONFIG_BOOL, SETTING(prepare), "true", 0, 0, NULL, NULL, false,
      "Whether statements are prepared; false behind a pooler that cannot keep them."},
 };

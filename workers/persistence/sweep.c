@@ -22,9 +22,8 @@ static struct {
 
 static const struct config_key keys[] = {
     {"TURN_EXPIRES_SECONDS", CONFIG_INT, SETTING(expires_s), "3600", 1, 604800, NULL, NULL, false,
-     "A turn that has no end after this becomes failed. More than all its retries and time-outs "
-     "may "
-     "take together (40 minutes), and than messages may have to wait in a queue."},
+     "When a turn without an end becomes failed. More than retries take (40 minutes), and waits in "
+     "queues."},
     {"TURN_SWEEP_SECONDS", CONFIG_INT, SETTING(every_s), "60", 1, 86400, NULL, NULL, false,
      "How often such turns are looked for."},
 };
