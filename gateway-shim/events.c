@@ -15,6 +15,7 @@ struct events {
     char turn[UUID_TEXT];
     bool known;     /* that the turn is called so */
     bool announced; /* message.accepted was sent */
+    bool claimed;   /* only the client says that this is where he is */
     int64_t epoch;
     size_t before;   /* bytes of the epoch's text that were sent before, by another */
     struct buf text; /* what follows them, as far as it was sent */
@@ -34,7 +35,7 @@ struct events *events_resume(const char *turn_id, int64_t epoch, size_t offset, 
 {
     struct events *s = events_new(turn_id, text_max);
 
-    s->known = s->announced = true;
+    s->known = s->announced = s->claimed = true;
     s->epoch = epoch;
     s->before = offset;
     return s;
@@ -99,6 +100,7 @@ static void put_json(const struct events *s, const char *name, json_t *data, str
 
 static void put_reset(struct events *s, int64_t epoch, struct buf *out)
 {
+    s->claimed = false;
     s->epoch = epoch;
     s->before = 0;
     buf_clear(&s->text);
@@ -182,6 +184,16 @@ static const char *news(const struct events *s, int64_t offset, const char *text
     return text + overlap;
 }
 
+/* Who makes the answer goes on from where the client says that he is, and begins anew if there is no such
+ * place in its text. */
+static bool is_elsewhere(const struct events *s, int64_t epoch, int64_t offset, const char *text,
+                         size_t n)
+{
+    if (!s->claimed || offset != 0 || epoch > s->epoch)
+        return false;
+    return epoch < s->epoch || n < s->before || is_within(text, s->before);
+}
+
 void events_delta(struct events *s, int64_t epoch, int64_t offset, const char *body, size_t n,
                   struct buf *out)
 {
@@ -192,10 +204,16 @@ void events_delta(struct events *s, int64_t epoch, int64_t offset, const char *b
     s->known = true;
     if (!s->announced)
         announce(s, json_object(), out);
-    if (text && epoch > s->epoch)
+    epoch = epoch < 1 ? 1 : epoch;
+    if (text && (epoch > s->epoch || is_elsewhere(s, epoch, offset, text, len)))
         put_reset(s, epoch, out);
-    if (text && (epoch < 1 ? 1 : epoch) == s->epoch && (text = news(s, offset, text, &len)))
-        put_text(s, text, len, out);
+    if (text && epoch == s->epoch) {
+        if ((uint64_t)offset == s->before)
+            s->claimed = false;
+        text = news(s, offset, text, &len);
+        if (text)
+            put_text(s, text, len, out);
+    }
     json_decref(delta);
 }
 
@@ -249,7 +267,7 @@ static void put_rest(struct events *s, int64_t epoch, const char *text, size_t n
     size_t told;
 
     if (!goes_on(s, epoch, text, n))
-        put_reset(s, epoch > s->epoch ? epoch : s->epoch, out);
+        put_reset(s, epoch > s->epoch || s->claimed ? epoch : s->epoch, out);
     told = events_offset(s);
     put_text(s, text + told, n - told, out);
 }

@@ -583,7 +583,6 @@ static void a_resumed_turn(void)
 {
     resume(1, 4);
     accepted("{\"turn_id\":\"" TURN "\"}"); /* it has that */
-    delta(1, 0, "abc");
     delta(1, 0, "abcd");
     delta(1, 5, "z");
     CU_ASSERT_TRUE(told(""));
@@ -599,6 +598,33 @@ static void a_resumed_turn(void)
     CU_ASSERT_TRUE(told("event: delta\nid: " TURN ":1:8\ndata: {\"offset\":7,\"text\":\"!\"}\n\n"
                         "event: message.completed\nid: " TURN
                         ":1:8\ndata: {\"new_message\":{\"content\":\"abcdxyz!\"}}\n\n"));
+    end();
+}
+
+/* Who makes the answer has no such place in its text, and begins anew. */
+static void a_resumed_turn_at_no_place(void)
+{
+    static const struct {
+        int64_t epoch;
+        size_t offset;
+    } places[] = {{7, 5}, {2, 0}, {INT32_MAX, 0}, {1, 999}, {1, 4}};
+    size_t i;
+
+    for (i = 0; i < COUNT(places); i++) {
+        resume(places[i].epoch, places[i].offset);
+        delta(places[i].epoch, 1000, "behind a hole");
+        CU_ASSERT_TRUE(told(""));
+        delta(1, 0, "ab€");
+        CU_ASSERT_TRUE(told("event: reset\nid: " TURN ":1:0\ndata: {\"epoch\":1}\n\n"
+                            "event: delta\nid: " TURN
+                            ":1:5\ndata: {\"offset\":0,\"text\":\"ab€\"}\n\n"));
+        delta(1, 0, "ab"); /* one that comes late begins nothing anew */
+        CU_ASSERT_TRUE(told(""));
+        end();
+    }
+    resume(7, 5);
+    CU_ASSERT_EQUAL(completed(1, "{\"new_message\":{\"content\":\"ab\"}}"), 0);
+    CU_ASSERT_PTR_NOT_NULL(strstr(w.out.data, "id: " TURN ":1:0\ndata: {\"epoch\":1}"));
     end();
 }
 
@@ -674,6 +700,7 @@ int main(void)
         {"the text kept is bounded", the_text_kept_is_bounded},
         {"any story", any_story},
         {"a resumed turn", a_resumed_turn},
+        {"a resumed turn at no place", a_resumed_turn_at_no_place},
         {"a resumed turn with another text", a_resumed_turn_with_another_text},
         {"an interim word", an_interim_word},
         CU_TEST_INFO_NULL,
