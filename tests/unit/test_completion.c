@@ -157,10 +157,37 @@ static void odd_types(void)
     }
     reads("{\"usage\":{\"prompt_tokens\":-5,\"completion_tokens\":1e300,\"total_tokens\":2.9,"
           "\"cost\":-1}}");
+    CU_ASSERT_FALSE(c.has_usage);
+    CU_ASSERT_FALSE(c.has_cost);
     CU_ASSERT_EQUAL(c.prompt_tokens, 0);
     CU_ASSERT_EQUAL(c.completion_tokens, 1000000000);
     CU_ASSERT_EQUAL(c.total_tokens, 2);
     CU_ASSERT_EQUAL(c.cost, 0);
+}
+
+/* Nor may they take the text away. */
+static void numbers_that_are_none(void)
+{
+    static const char *const costs[] = {
+        "NaN",  "-Infinity", "1e400", "1e12", "\"abc\"", "-1",  "{}",
+        "None", "0x1f",      "1.2.3", "-",    "+1",      "nan", "01",
+    };
+    size_t i;
+    char text[300];
+
+    for (i = 0; i < sizeof(costs) / sizeof(costs[0]); i++) {
+        snprintf(text, sizeof(text),
+                 "{\"choices\":[{\"message\":{\"content\":\"NaN \\\" 1e400 x\"}}],\"usage\":"
+                 "{\"prompt_tokens\":3,\"completion_tokens\":4,\"cost\":%s}}",
+                 costs[i]);
+        reads(text);
+        CU_ASSERT_STRING_EQUAL(c.text, "NaN \" 1e400 x");
+        CU_ASSERT_TRUE(c.has_usage);
+        CU_ASSERT_FALSE(c.has_cost);
+        CU_ASSERT_EQUAL(c.cost, 0);
+    }
+    reads("{\"usage\":{\"prompt_tokens\":99999999999999999999999,\"completion_tokens\":4}}");
+    CU_ASSERT_FALSE(c.has_usage);
 }
 
 static void no_objects(void)
@@ -216,6 +243,7 @@ int main(void)
         {"chunks of a stream", chunks},
         {"errors", errors},
         {"fields of other types", odd_types},
+        {"numbers that are none", numbers_that_are_none},
         {"what is no object", no_objects},
         {"text that is none", text_that_is_none},
         CU_TEST_INFO_NULL,

@@ -1,6 +1,6 @@
 #include "workers/inference/completion.h"
 
-#include <math.h>
+#include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -11,7 +11,10 @@
 #include "common/base/mem.h"
 #include "common/base/text.h"
 
-enum { TOKENS_MAX = 1000000000 };
+enum {
+    TOKENS_MAX = 1000000000,
+    COST_MAX = 1000000, /* for one request: what asks more is no price */
+};
 
 static const char replacement[] = "\xef\xbf\xbd";
 
@@ -44,12 +47,40 @@ static size_t escape_length(const char *s, size_t n)
     return first < 0xdc00 && second >= 0xdc00 && second <= 0xdfff ? 12 : 0;
 }
 
-/* Put U+FFFD for what no reader of JSON takes. */
+/* Bytes of the number or word at s; 0: there is none. */
+static size_t token_length(const char *s, size_t n)
+{
+    size_t len = 0;
+
+    while (len < n &&
+           (isalnum((unsigned char)s[len]) || s[len] == '+' || s[len] == '-' || s[len] == '.'))
+        len++;
+    return len;
+}
+
+static bool is_value(const char *token, size_t n)
+{
+    json_t *value = json_loadb(token, n, JSON_DECODE_ANY, NULL);
+
+    json_decref(value);
+    return value != NULL;
+}
+
+/* Put U+FFFD for what no reader of JSON takes in texts, and null for numbers that are none. */
 static void mend(const char *s, size_t n, struct buf *out)
 {
     size_t at = 0, step;
+    bool quoted = false;
 
     while (at < n) {
+        if (!quoted && (step = token_length(s + at, n - at)) > 0) {
+            bool is_good = is_value(s + at, step);
+
+            buf_add(out, is_good ? s + at : "null", is_good ? step : 4);
+            at += step;
+            continue;
+        }
+        quoted ^= s[at] == '"';
         if (s[at] == '\\') {
             step = escape_length(s + at, n - at);
             buf_add(out, step ? s + at : replacement, step ? step : 3);
@@ -69,7 +100,7 @@ static json_t *parse(const char *bytes, size_t n)
 
     if (json || n == 0)
         return json;
-    buf_init(&mended, n * 3);
+    buf_init(&mended, n * 4);
     mend(bytes, n, &mended);
     json = json_loadb(mended.data, mended.len, JSON_ALLOW_NUL, NULL);
     buf_free(&mended);
@@ -220,6 +251,11 @@ static void read_choice(struct completion *c, json_t *choice)
         c->failed = true;
 }
 
+static bool is_count(const json_t *value)
+{
+    return json_is_number(value) && json_number_value(value) >= 0;
+}
+
 static void read_usage(struct completion *c, json_t *usage)
 {
     json_t *prompt = NULL, *completion = NULL, *total = NULL, *cost = NULL;
@@ -227,13 +263,13 @@ static void read_usage(struct completion *c, json_t *usage)
 
     json_unpack(usage, "{s?o, s?o, s?o, s?o}", "prompt_tokens", &prompt, "completion_tokens",
                 &completion, "total_tokens", &total, "cost", &cost);
-    c->has_usage = json_is_number(prompt) && json_is_number(completion);
+    c->has_usage = is_count(prompt) && is_count(completion);
     c->prompt_tokens = count_of(prompt);
     c->completion_tokens = count_of(completion);
     c->total_tokens = count_of(total);
     price = json_number_value(cost);
-    c->has_cost = json_is_number(cost) && price >= 0 && isfinite(price);
-    c->cost = price > 0 && isfinite(price) ? price : 0;
+    c->has_cost = json_is_number(cost) && price >= 0 && price < COST_MAX;
+    c->cost = c->has_cost ? price : 0;
 }
 
 int completion_read(struct completion *c, const char *bytes, size_t n)
