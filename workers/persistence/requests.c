@@ -166,9 +166,6 @@ void requests_look_up(struct job *job, const struct turn_ids *of, json_t *list)
 
 /* ---- usage.record ---- */
 
-static const char sql_lock[] =
-    "SELECT 1 FROM chat.conversations c WHERE c.id = $1::uuid FOR NO KEY UPDATE";
-
 /* Deliveries that have come to no end: what they had begun is lost, and where nothing is known of one,
  * that is said. $1 turn, $2 conversation, $3 epochs, then $4 tenant, $5 user, $6 answer */
 static const char sql_lose_begun[] =
@@ -352,7 +349,7 @@ void usage_record(struct job *job)
         return;
     }
     t = transaction_new(job, x->of.conversation);
-    transaction_add(t, sql_lock, 1, (const char *const[]){x->of.conversation});
+    transaction_lock_conversation(t, x->of.conversation);
     n = json_array_size(x->requests);
     for (i = 0; i < n; i++)
         requests_add(job, t, &x->of, &x->told[i].request, x->told[i].status, (int)x->told[i].epoch);
