@@ -213,7 +213,7 @@ static void answer_as_it_is(struct job *job, struct ending *x)
 
     transaction_lock_conversation(t, x->conversation_id);
     requests_add(job, t, &x->of, &x->request, x->how ? x->how : "completed", request_epoch(job));
-    requests_drop_found(t, &x->of);
+    requests_drop_lost(t, &x->of);
     outcome_add(&x->outcome, t, x->turn_id);
     budget_settle(t, job, x->turn_id);
     transaction_run(t, already_ended, x);
@@ -335,7 +335,7 @@ static void fail_turn(struct job *job, struct ending *x, struct transaction *t)
     transaction_add(t, sql_release, 1, (const char *const[]){x->turn_id});
     transaction_add(t, sql_fail, 2,
                     (const char *const[]){x->turn_id, body_text(job_arena(job), x->problem, &n)});
-    requests_drop_found(t, &x->of);
+    requests_drop_lost(t, &x->of);
     outcome_add(&x->outcome, t, x->turn_id);
     budget_settle(t, job, x->turn_id);
     transaction_run(t, failed, x);

@@ -110,7 +110,7 @@ static const char sql_drop_note[] =
     "AND n.turn_id = $1::uuid AND a.id = $1::uuid AND a.request_id = $2::uuid";
 
 /* $1 turn, $2 conversation */
-static const char sql_drop_found[] =
+static const char sql_drop_lost[] =
     "DELETE FROM chat.usage_tracking l WHERE l.conversation_id = $2::uuid AND l.turn_id = $1::uuid "
     "AND l.status = 'lost' AND l.request_id IS NULL AND EXISTS (SELECT 1 "
     "FROM chat.usage_tracking r WHERE r.conversation_id = $2::uuid "
@@ -140,9 +140,9 @@ void requests_drop_note(struct transaction *t, const struct turn_ids *of, const 
     transaction_add(t, sql_drop_note, 2, (const char *const[]){of->turn, r->id});
 }
 
-void requests_drop_found(struct transaction *t, const struct turn_ids *of)
+void requests_drop_lost(struct transaction *t, const struct turn_ids *of)
 {
-    transaction_add(t, sql_drop_found, 2, (const char *const[]){of->turn, of->conversation});
+    transaction_add(t, sql_drop_lost, 2, (const char *const[]){of->turn, of->conversation});
 }
 
 /* ---- what they cost, later ---- */
@@ -358,7 +358,7 @@ void usage_record(struct job *job)
     x->lost_rows = -1;
     if (json_array_size(x->lost) > 0)
         lose(job, x, t);
-    requests_drop_found(t, &x->of);
+    requests_drop_lost(t, &x->of);
     budget_settle(t, job, x->of.turn);
     transaction_run(t, recorded, x);
 }
