@@ -7,7 +7,10 @@
 #include "workers/persistence/budget.h"
 #include "workers/persistence/handlers.h"
 
-enum { REQUESTS_MAX = 16, EPOCHS_MAX = 64 /* of one message */ };
+/* Of one message. A turn asks up to 32 models, each of which may want its costs looked up, and what was
+ * lost before as well. */
+enum { REQUESTS_MAX = 64, EPOCHS_MAX = 64 };
+_Static_assert(REQUESTS_MAX + 8 <= PG_STATEMENTS_MAX, "each is a statement of one transaction");
 
 static const double cost_max = 999999.999999; /* more is no price */
 
