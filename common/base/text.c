@@ -97,3 +97,29 @@ char *text_next_item(char **list)
     } while (!*item);
     return item;
 }
+
+static bool is_blank(const char *s, size_t n)
+{
+    size_t i;
+
+    for (i = 0; i < n; i++)
+        if (!isspace((unsigned char)s[i]))
+            return false;
+    return true;
+}
+
+bool text_is_listed(const char *list, const char *item)
+{
+    size_t wanted = strlen(item), n;
+
+    if (wanted == 0) /* there are no empty items */
+        return false;
+    for (; *list; list += n + (list[n] == ',')) {
+        while (isspace((unsigned char)*list))
+            list++;
+        n = strcspn(list, ",");
+        if (n >= wanted && memcmp(list, item, wanted) == 0 && is_blank(list + wanted, n - wanted))
+            return true;
+    }
+    return false;
+}

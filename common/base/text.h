@@ -22,4 +22,7 @@ void text_lower(char *s); /* ASCII letters, in place */
  * Cuts *list in place. Empty items are passed over. */
 char *text_next_item(char **list);
 
+/* Whether this is one of the items of such a list, which stays as it is. */
+bool text_is_listed(const char *list, const char *item);
+
 #endif

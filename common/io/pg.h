@@ -35,7 +35,7 @@
 enum {
     PG_LOSSES_MAX = 5,
     PG_CONFLICTS_MAX = 3,
-    PG_STATEMENTS_MAX = 32, /* of a segment */
+    PG_STATEMENTS_MAX = 80, /* of a segment */
 };
 
 struct pg;

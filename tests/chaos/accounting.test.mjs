@@ -157,7 +157,9 @@ describe('the accounting', () => {
         await run(`UPDATE chat.tenant_spending SET ${mend}`);
       }
       await run('UPDATE chat.turns SET reserved_cost = 0.125');
-      assert.deepEqual(await wrong(), [counts]);
+      assert.deepEqual(await wrong(), ['1 ended turns that still reserve']);
+      await run('UPDATE chat.tenant_spending SET reserved_cost = 0.125'); // both agree, and are wrong
+      assert.deepEqual(await wrong(), [counts, '1 ended turns that still reserve']);
     } finally {
       await database.rows('DELETE FROM chat.tenant_spending');
       await database.rows('DELETE FROM chat.tenants');

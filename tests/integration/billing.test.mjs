@@ -213,6 +213,15 @@ describe('deliveries that came to no end', () => {
   });
 });
 
+it('a whole chain of models that failed is told of in one message', async () => {
+  const { person, id, turn } = await begin();
+  const failed = Array.from({ length: 33 }, () => request({ status: 'failed', epoch: 1 }));
+  await record(person, turn, { requests: failed });
+  assert.equal((await sums(person, id)).other_requests.requests_count, 33);
+  await record(person, turn, { found: failed.map(({ request_id }) => ({ request_id, prompt_tokens: 1, completion_tokens: 1, cost: 1 })) });
+  assert.equal((await rowsOf(id)).length, 33);
+});
+
 it('what cannot be read is dead-lettered with its fault, and changes nothing', async () => {
   const { person, id, turn } = await begin();
   const ids = { turn_id: turn.id, conversation_id: id, answer_id: turn.answer_id };
@@ -224,7 +233,7 @@ it('what cannot be read is dead-lettered with its fault, and changes nothing', a
     [{ ...ids, requests: [{ ...good, request_id: 'x' }] }, /request_id is no UUID/],
     [{ ...ids, requests: [{ ...good, request_id: undefined }] }, /no request_id/],
     [{ ...ids, requests: [{ ...good, usage: {} }] }, /prompt_tokens/],
-    [{ ...ids, requests: Array(17).fill(good) }, /more than 16 requests/],
+    [{ ...ids, requests: Array(65).fill(good) }, /more than 64 requests/],
     [{ ...ids, lost: ['1'] }, /an epoch is no integer/],
     [{ ...ids, found: [{ request_id: good.request_id }] }, /prompt_tokens/],
   ]) {

@@ -316,6 +316,31 @@ describe('a reservation', () => {
   });
 });
 
+// A process may end a turn before it has heard of the budget for which another had reserved.
+it('a budget that not all processes know yet is settled by the sweep', async () => {
+  const tenant = tenantName('unheard');
+  const unaware = await house.persistence({ ...env, TENANTS_REFRESH_MS: '60000' });
+  await set(tenant, { day_budget: 1, reserve: 0.001 });
+  let { person, id } = await begin(tenant);
+  const left = async () => (await database.rows(
+    `SELECT count(reserved_cost)::int AS reserving,
+       count(*) FILTER (WHERE reserved_cost IS NULL AND charged_cost IS NULL)::int AS uncharged
+     FROM chat.turns WHERE tenant_id = $1 AND state <> 'accepted'`, [tenant]))[0];
+  let now = await left(), turns = 0;
+  for (; turns < 200 && !(now.reserving && now.uncharged); turns++) {
+    // The broker takes processes in turn: this changes which of them ends what which began.
+    if (turns % 4 === 3) ({ person, id } = await begin(tenant));
+    assert.equal((await person.send(caller, id, `question ${turns}`)).status, 200);
+    now = await left();
+  }
+  assert.ok(now.reserving && now.uncharged, JSON.stringify(now));
+  await unaware.stop();
+  const sweeper = await house.persistence({ ...env, TURN_SWEEP_SECONDS: '1' });
+  await counted(tenant, cents(turns), turns * TOKENS);
+  assert.deepEqual(await left(), { reserving: 0, uncharged: 0 });
+  await sweeper.stop();
+});
+
 describe('the settings of a tenant', () => {
   it('are seen and changed by programs; its administrator sees his own', async () => {
     const [tenant, other] = [tenantName('seen'), tenantName('unseen')];

@@ -136,6 +136,24 @@ static void lists(void)
     CU_ASSERT_PTR_NULL(text_next_item(&list));
 }
 
+static void items_of_lists(void)
+{
+    static const char list[] = " one,two words ,, \t ,\tthree\n,";
+
+    CU_ASSERT_TRUE(text_is_listed(list, "one"));
+    CU_ASSERT_TRUE(text_is_listed(list, "two words"));
+    CU_ASSERT_TRUE(text_is_listed(list, "three"));
+    CU_ASSERT_TRUE(text_is_listed("one", "one"));
+    CU_ASSERT_FALSE(text_is_listed(list, "two"));
+    CU_ASSERT_FALSE(text_is_listed(list, "words"));
+    CU_ASSERT_FALSE(text_is_listed(list, "thre"));
+    CU_ASSERT_FALSE(text_is_listed(list, "one,two words"));
+    CU_ASSERT_FALSE(text_is_listed(list, ""));
+    CU_ASSERT_FALSE(text_is_listed("", "one"));
+    CU_ASSERT_FALSE(text_is_listed("", ""));
+    CU_ASSERT_FALSE(text_is_listed(" \t", "one"));
+}
+
 int main(void)
 {
     CU_TestInfo tests[] = {
@@ -144,6 +162,7 @@ int main(void)
         {"UTF-8: characters of a text", lengths},
         {"prefixes", prefixes},
         {"lists", lists},
+        {"what is in a list", items_of_lists},
         CU_TEST_INFO_NULL,
     };
 

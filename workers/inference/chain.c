@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "common/base/text.h"
 #include "workers/inference/models.h"
 #include "workers/inference/provider.h"
 #include "workers/inference/settings.h"
@@ -36,25 +37,11 @@ int chain_wish(struct wish *w, json_t *selection, const char *context_type, stru
     return 0;
 }
 
-/* A word of a list with commas between. */
-static bool is_listed(const char *list, const char *word)
-{
-    size_t n = strlen(word), m;
-
-    for (; *list; list += m + (list[m] == ',')) {
-        list += strspn(list, " ");
-        m = strcspn(list, ",");
-        if (m >= n && memcmp(list, word, n) == 0 && strspn(list + n, " ") == m - n)
-            return true;
-    }
-    return false;
-}
-
 static bool is_complex(const struct wish *w)
 {
     return (w->task && strcmp(w->task, task_complex) == 0) ||
            (w->context_type &&
-            is_listed(inference_settings.complex_context_types, w->context_type));
+            text_is_listed(inference_settings.complex_context_types, w->context_type));
 }
 
 /* ---- who may be asked ---- */

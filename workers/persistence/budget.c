@@ -96,18 +96,23 @@ void budget_settle(struct transaction *t, struct job *job, const char *turn_id)
     transaction_add(t, sql_settle, 1, (const char *const[]){turn_id});
 }
 
-/* Those that this transaction ended, tenant by tenant. */
+/* Those that this transaction ended, and those whose end knew nothing of a budget that was new: the process
+ * that ended such a turn, maybe not the one that began it, had not heard of it yet. Who tells what a turn cost
+ * holds the turn: it is skipped, and no lock is waited for but that of a tenant's row, tenant by tenant. */
 static const char sql_settle_swept[] =
-    "WITH ended AS MATERIALIZED (SELECT t.id FROM chat.sweeps s JOIN chat.turns t "
-    "ON t.created_at >= s.swept_until - interval '5 minutes' "
-    "AND t.created_at < s.swept_until + interval '1 hour' WHERE s.name = 'turns' "
-    "AND t.finished_at = now() AND t.reserved_cost IS NOT NULL ORDER BY t.tenant_id) "
+    "WITH ended AS MATERIALIZED (SELECT t.id FROM chat.sweeps m JOIN chat.turns t "
+    "ON t.created_at >= m.swept_until - interval '5 minutes' "
+    "AND t.created_at < m.swept_until + interval '1 hour' "
+    "LEFT JOIN chat.tenant_spending s ON s.tenant_id = t.tenant_id "
+    "AND t.finished_at BETWEEN s.since AND s.since + interval '5 minutes' "
+    "WHERE m.name = 'turns' AND EXISTS (SELECT 1 FROM chat.tenant_spending) "
+    "AND t.state <> 'accepted' AND (t.reserved_cost IS NOT NULL "
+    "OR (t.charged_cost IS NULL AND s.tenant_id IS NOT NULL)) "
+    "ORDER BY t.tenant_id FOR NO KEY UPDATE OF t SKIP LOCKED) "
     "SELECT count(chat.budget_settle(e.id)) FROM ended e";
 
 void budget_settle_swept(struct pg_segment *s)
 {
-    if (!tenant_cache_any_metered())
-        return;
     pg_alone(s);
     pg_add(s, sql_settle_swept, 0, NULL);
 }

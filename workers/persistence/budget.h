@@ -20,7 +20,8 @@ void budget_reserve(struct transaction *t, struct job *job, const char *turn_id)
 /* To be added last, to a transaction that may end the turn or change what it cost. */
 void budget_settle(struct transaction *t, struct job *job, const char *turn_id);
 
-/* The same for the turns that a sweep ends: to be added behind their end, before the mark is moved. */
+/* The same for the turns that a sweep ends, and for those that ended without it: to be added behind their
+ * end, before the mark is moved. */
 void budget_settle_swept(struct pg_segment *s);
 
 #endif

@@ -86,9 +86,6 @@ static int unpack_answer(struct job *job, struct ending *x, struct err *e)
 
 /* ---- commit ---- */
 
-static const char sql_lock[] =
-    "SELECT 1 FROM chat.conversations c WHERE c.id = $1::uuid FOR NO KEY UPDATE";
-
 /* $1 turn, $2 conversation, $3 answer, $4 tenant, $5 user, $6 content, $7 metadata, $8 question,
  * $9 model, $10 prompt, $11 completion and $12 total tokens, $13 cost, $14 free, $15 ms, $16 epoch, $17
  * the turn's state, $18 request, $19 provider, $20 generation, $21 cost known, $22 tokens estimated. Of a turn
@@ -214,9 +211,9 @@ static void answer_as_it_is(struct job *job, struct ending *x)
 {
     struct transaction *t = transaction_new(job, x->conversation_id);
 
-    transaction_add(t, sql_lock, 1, (const char *const[]){x->conversation_id});
+    transaction_lock_conversation(t, x->conversation_id);
     requests_add(job, t, &x->of, &x->request, x->how ? x->how : "completed", request_epoch(job));
-    requests_drop_found(t, &x->of);
+    requests_drop_lost(t, &x->of);
     outcome_add(&x->outcome, t, x->turn_id);
     budget_settle(t, job, x->turn_id);
     transaction_run(t, already_ended, x);
@@ -290,7 +287,7 @@ static void commit(struct job *job, struct ending *x, const char *sql)
                                   r->cost_known ? "t" : "f",
                                   r->tokens_estimated ? "t" : "f"};
 
-    transaction_add(t, sql_lock, 1, (const char *const[]){x->conversation_id});
+    transaction_lock_conversation(t, x->conversation_id);
     x->row = transaction_add(t, sql, 22, params);
     if (r->noted || x->tried_again)
         requests_drop_note(t, &x->of, r);
@@ -338,7 +335,7 @@ static void fail_turn(struct job *job, struct ending *x, struct transaction *t)
     transaction_add(t, sql_release, 1, (const char *const[]){x->turn_id});
     transaction_add(t, sql_fail, 2,
                     (const char *const[]){x->turn_id, body_text(job_arena(job), x->problem, &n)});
-    requests_drop_found(t, &x->of);
+    requests_drop_lost(t, &x->of);
     outcome_add(&x->outcome, t, x->turn_id);
     budget_settle(t, job, x->turn_id);
     transaction_run(t, failed, x);
@@ -349,7 +346,7 @@ static void break_off(struct job *job, struct ending *x)
     const struct envelope *env = job_envelope(job);
     struct transaction *t = transaction_new(job, x->conversation_id);
 
-    transaction_add(t, sql_lock, 1, (const char *const[]){x->conversation_id});
+    transaction_lock_conversation(t, x->conversation_id);
     transaction_add(t, sql_keep_broken, 8,
                     (const char *const[]){x->turn_id, x->conversation_id, x->answer_id,
                                           env->tenant_id, env->user_id, x->content,
@@ -382,7 +379,7 @@ void turn_fail(struct job *job)
         return;
     }
     t = transaction_new(job, x->conversation_id);
-    transaction_add(t, sql_lock, 1, (const char *const[]){x->conversation_id});
+    transaction_lock_conversation(t, x->conversation_id);
     fail_turn(job, x, t);
 }
 

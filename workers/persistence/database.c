@@ -108,6 +108,14 @@ int transaction_add(struct transaction *t, const char *sql, int n, const char *c
     return pg_add(t->segment, sql, n, params);
 }
 
+static const char sql_lock[] =
+    "SELECT 1 FROM chat.conversations c WHERE c.id = $1::uuid FOR NO KEY UPDATE";
+
+void transaction_lock_conversation(struct transaction *t, const char *id)
+{
+    transaction_add(t, sql_lock, 1, (const char *const[]){id});
+}
+
 void transaction_refuse(struct transaction *t, const char *sqlstate, int status, const char *text)
 {
     t->refused_state = sqlstate;

@@ -33,6 +33,9 @@ struct transaction *transaction_new_as(struct job *job, const char *affinity, co
 /* Add a statement with n parameters; returns its number for the results. */
 int transaction_add(struct transaction *t, const char *sql, int n, const char *const params[]);
 
+/* Whoever ends a turn has locked its conversation so: the next statement sees the turn as it will be. */
+void transaction_lock_conversation(struct transaction *t, const char *id);
+
 /* An error with this SQLSTATE is the caller's: a reject with this status and text. One a
  * transaction. */
 void transaction_refuse(struct transaction *t, const char *sqlstate, int status, const char *text);

@@ -7,7 +7,10 @@
 #include "workers/persistence/budget.h"
 #include "workers/persistence/handlers.h"
 
-enum { REQUESTS_MAX = 16, EPOCHS_MAX = 64 /* of one message */ };
+/* Of one message. A turn asks up to 32 models, each of which may want its costs looked up, and what was
+ * lost before as well. */
+enum { REQUESTS_MAX = 64, EPOCHS_MAX = 64 };
+_Static_assert(REQUESTS_MAX + 8 <= PG_STATEMENTS_MAX, "each is a statement of one transaction");
 
 static const double cost_max = 999999.999999; /* more is no price */
 
@@ -110,7 +113,7 @@ static const char sql_drop_note[] =
     "AND n.turn_id = $1::uuid AND a.id = $1::uuid AND a.request_id = $2::uuid";
 
 /* $1 turn, $2 conversation */
-static const char sql_drop_found[] =
+static const char sql_drop_lost[] =
     "DELETE FROM chat.usage_tracking l WHERE l.conversation_id = $2::uuid AND l.turn_id = $1::uuid "
     "AND l.status = 'lost' AND l.request_id IS NULL AND EXISTS (SELECT 1 "
     "FROM chat.usage_tracking r WHERE r.conversation_id = $2::uuid "
@@ -140,9 +143,9 @@ void requests_drop_note(struct transaction *t, const struct turn_ids *of, const 
     transaction_add(t, sql_drop_note, 2, (const char *const[]){of->turn, r->id});
 }
 
-void requests_drop_found(struct transaction *t, const struct turn_ids *of)
+void requests_drop_lost(struct transaction *t, const struct turn_ids *of)
 {
-    transaction_add(t, sql_drop_found, 2, (const char *const[]){of->turn, of->conversation});
+    transaction_add(t, sql_drop_lost, 2, (const char *const[]){of->turn, of->conversation});
 }
 
 /* ---- what they cost, later ---- */
@@ -165,9 +168,6 @@ void requests_look_up(struct job *job, const struct turn_ids *of, json_t *list)
 }
 
 /* ---- usage.record ---- */
-
-static const char sql_lock[] =
-    "SELECT 1 FROM chat.conversations c WHERE c.id = $1::uuid FOR NO KEY UPDATE";
 
 /* Deliveries that have come to no end: what they had begun is lost, and where nothing is known of one,
  * that is said. $1 turn, $2 conversation, $3 epochs, then $4 tenant, $5 user, $6 answer */
@@ -352,7 +352,7 @@ void usage_record(struct job *job)
         return;
     }
     t = transaction_new(job, x->of.conversation);
-    transaction_add(t, sql_lock, 1, (const char *const[]){x->of.conversation});
+    transaction_lock_conversation(t, x->of.conversation);
     n = json_array_size(x->requests);
     for (i = 0; i < n; i++)
         requests_add(job, t, &x->of, &x->told[i].request, x->told[i].status, (int)x->told[i].epoch);
@@ -361,7 +361,7 @@ void usage_record(struct job *job)
     x->lost_rows = -1;
     if (json_array_size(x->lost) > 0)
         lose(job, x, t);
-    requests_drop_found(t, &x->of);
+    requests_drop_lost(t, &x->of);
     budget_settle(t, job, x->of.turn);
     transaction_run(t, recorded, x);
 }

@@ -50,8 +50,9 @@ void requests_add(struct job *job, struct transaction *t, const struct turn_ids 
 /* The request is the one of the turn's answer: what was told of it before goes. */
 void requests_drop_note(struct transaction *t, const struct turn_ids *of, const struct request *r);
 
-/* A delivery that was taken for lost has been heard of after all. */
-void requests_drop_found(struct transaction *t, const struct turn_ids *of);
+/* Of deliveries that were taken for lost and of which something was heard after all: the row that only said
+ * so goes. */
+void requests_drop_lost(struct transaction *t, const struct turn_ids *of);
 
 /* Have the costs looked up of those that are not known; takes the list of {"request_id", "provider",
  * "generation_id", …}. */

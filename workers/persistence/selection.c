@@ -6,16 +6,6 @@
 #include "workers/persistence/handlers.h"
 #include "workers/persistence/tenant_cache.h"
 
-static bool is_listed(struct job *job, const char *list, const char *wanted)
-{
-    char *rest = arena_strdup(job_arena(job), list), *item;
-
-    while ((item = text_next_item(&rest)))
-        if (strcmp(item, wanted) == 0)
-            return true;
-    return false;
-}
-
 static bool has_name(const json_t *list, const char *wanted)
 {
     const json_t *name;
@@ -31,7 +21,7 @@ static bool pays(struct job *job)
 {
     const char *tier = job_envelope(job)->tier;
 
-    return tier && is_listed(job, persistence_settings.paid_tiers, tier);
+    return tier && text_is_listed(persistence_settings.paid_tiers, tier);
 }
 
 static bool costs(const char *model)
@@ -51,7 +41,7 @@ int selection_check(struct job *job, struct err *e)
 
     if (!model)
         return 0;
-    if (!is_listed(job, persistence_settings.allowed_models, model))
+    if (!text_is_listed(persistence_settings.allowed_models, model))
         return err_set(e, ERR_REJECT, 422,
                        "the model %.100s is none of those that may be asked for", model);
     if (tenant && tenant->models && !has_name(tenant->models, model))

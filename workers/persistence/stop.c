@@ -12,10 +12,6 @@ struct stop {
     int row;                              /* statement */
 };
 
-/* Whoever ends a turn has this lock: the next statement sees the turn as it will be. */
-static const char sql_lock[] =
-    "SELECT 1 FROM chat.conversations c WHERE c.id = $1::uuid FOR NO KEY UPDATE";
-
 /* $1 conversation, $2 message, $3 and $4 bounds. Turn, question and answer have ids of the same time, so
  * that no index of answers is needed; a question may have been asked again since. Of several turns the
  * one that was begun last. */
@@ -72,7 +68,7 @@ void message_stop(struct job *job)
     uuid_v7_floor(ms < 0 ? 0 : ms, stop->low);
     uuid_v7_floor(ms < 0 ? 0 : ms + 1, stop->high);
     t = transaction_new(job, stop->conversation_id);
-    transaction_add(t, sql_lock, 1, (const char *const[]){stop->conversation_id});
+    transaction_lock_conversation(t, stop->conversation_id);
     stop->row = transaction_add(
         t, sql_stop, 4,
         (const char *const[]){stop->conversation_id, stop->message_id, stop->low, stop->high});

@@ -45,15 +45,16 @@ static int ended_row, mark_row;
 /* Five minutes back: for turns whose transaction was a long one, or that began while the server's
  * clock was set back. */
 #define IN_WINDOW                                                                                  \
-    "t.state = 'accepted' AND t.created_at >= (SELECT swept_until - interval '5 minutes' FROM "    \
-    "mark) AND t.created_at < (SELECT until FROM mark)"
+    "t.created_at >= (SELECT swept_until - interval '5 minutes' FROM mark) "                       \
+    "AND t.created_at < (SELECT until FROM mark)"
 
 /* $2 problem. Whoever ends a turn has locked its conversation, so those are skipped, and no lock is
  * waited for. */
 static const char sql_end[] =
     MARK "late AS (SELECT t.id, t.tenant_id, t.user_id, t.idempotency_key, t.question_id "
          "FROM chat.turns t JOIN chat.conversations c ON c.id = t.conversation_id WHERE " IN_WINDOW
-         " ORDER BY t.created_at LIMIT " BATCH " FOR NO KEY UPDATE SKIP LOCKED), "
+         " AND t.state = 'accepted' ORDER BY t.created_at LIMIT " BATCH
+         " FOR NO KEY UPDATE SKIP LOCKED), "
          "released AS (DELETE FROM chat.idempotency_keys k USING late WHERE k.tenant_id = "
          "late.tenant_id AND k.user_id = late.user_id AND k.key = late.idempotency_key AND "
          "k.message_id = late.id) "
@@ -61,9 +62,11 @@ static const char sql_end[] =
          "jsonb_build_object('turn_id', t.id, 'user_message_id', t.question_id) FROM late "
          "WHERE t.id = late.id RETURNING t.id, t.conversation_id, t.user_id, t.tenant_id";
 
-/* Not past one that is left for the next look. Tells whether there is more to look at. */
+/* Not past one that is left for the next look, be it only that it still reserves something. Tells whether
+ * there is more to look at. */
 static const char sql_move_mark[] =
-    MARK "first AS (SELECT min(t.created_at) AS at FROM chat.turns t WHERE " IN_WINDOW ") "
+    MARK "first AS (SELECT min(t.created_at) AS at FROM chat.turns t WHERE " IN_WINDOW
+         " AND (t.state = 'accepted' OR t.reserved_cost IS NOT NULL)) "
          "UPDATE chat.sweeps s SET swept_until = greatest(s.swept_until, "
          "coalesce((SELECT at FROM first), mark.until)) FROM mark WHERE s.name = mark.name "
          "RETURNING mark.until < now() - make_interval(secs => $1::int) "

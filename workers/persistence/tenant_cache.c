@@ -20,8 +20,7 @@ static struct {
     struct worker *worker;
     struct timer *timer;
     struct map *tenants; /* name -> struct tenant */
-    long metered;
-    char *mark; /* the server's time when they were asked for last; NULL: never */
+    char *mark;          /* the server's time when they were asked for last; NULL: never */
     void (*loaded)(void);
     int rows, now_row; /* statements */
 } state;
@@ -65,7 +64,6 @@ static void take(const struct pg_segment *s, int row)
                          .models = list_of(s, row, 1),
                          .providers = list_of(s, row, 2)};
     old = map_get(state.tenants, name, strlen(name));
-    state.metered += t->is_metered - (old && old->is_metered);
     map_put(state.tenants, name, strlen(name), t);
     if (old)
         tenant_free(old, NULL);
@@ -132,9 +130,4 @@ void tenant_cache_stop(void)
 const struct tenant *tenant_known(const char *tenant_id)
 {
     return map_get(state.tenants, tenant_id, strlen(tenant_id));
-}
-
-bool tenant_cache_any_metered(void)
-{
-    return state.metered > 0;
 }

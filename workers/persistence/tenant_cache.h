@@ -23,6 +23,5 @@ void tenant_cache_stop(void); /* after the database */
 
 /* NULL: it has no settings. */
 const struct tenant *tenant_known(const char *tenant_id);
-bool tenant_cache_any_metered(void);
 
 #endif

@@ -30,23 +30,36 @@ static const char *tenant_of(const struct job *job)
 
 /* ---- rows ---- */
 
-/* Of chat.tenants AS t and chat.tenant_spending AS s, in which a period that is over counts as none. */
+/* Of chat.tenants AS t and chat.tenant_spending AS s: a period that is over counts as none. */
 #define TODAY            "(now() AT TIME ZONE 'UTC')::date"
 #define THIS_MONTH       "date_trunc('month', now() AT TIME ZONE 'UTC')::date"
 #define IN_DAY(column)   "CASE WHEN s.day >= " TODAY " THEN s." column " ELSE 0 END"
 #define IN_MONTH(column) "CASE WHEN s.month >= " THIS_MONTH " THEN s." column " ELSE 0 END"
-#define TENANT_SELECT                                                                              \
-    "SELECT t.tenant_id, to_jsonb(t.models), to_jsonb(t.providers), t.day_budget, "                \
-    "t.month_budget, t.day_token_budget, t.month_token_budget, t.reserve, "                        \
-    "t.token_reserve, " ROW_MS("t.created_at") ", " ROW_MS("t.updated_at") ", " ROW_MS(            \
-        "s.since") ", greatest(s.day, " TODAY                                                      \
-                   "), " IN_DAY("day_cost") ", " IN_DAY(                                           \
-                       "day_tokens") ", greatest(s.month, " THIS_MONTH                             \
-                                     "), " IN_MONTH("month_cost") ", " IN_MONTH(                   \
-                                         "month_tokens") ", s.reserved_cost, s.reserved_tokens "   \
-                                                         "FROM chat.tenants t "                    \
-                                                         "LEFT JOIN chat.tenant_spending s ON "    \
-                                                         "s.tenant_id = t.tenant_id "
+/* clang-format off */
+#define TENANT_SELECT \
+    "SELECT t.tenant_id, " \
+    "to_jsonb(t.models), " \
+    "to_jsonb(t.providers), " \
+    "t.day_budget, " \
+    "t.month_budget, " \
+    "t.day_token_budget, " \
+    "t.month_token_budget, " \
+    "t.reserve, " \
+    "t.token_reserve, " \
+    ROW_MS("t.created_at") ", " \
+    ROW_MS("t.updated_at") ", " \
+    ROW_MS("s.since") ", " \
+    "greatest(s.day, " TODAY "), " \
+    IN_DAY("day_cost") ", " \
+    IN_DAY("day_tokens") ", " \
+    "greatest(s.month, " THIS_MONTH "), " \
+    IN_MONTH("month_cost") ", " \
+    IN_MONTH("month_tokens") ", " \
+    "s.reserved_cost, " \
+    "s.reserved_tokens " \
+    "FROM chat.tenants t " \
+    "LEFT JOIN chat.tenant_spending s ON s.tenant_id = t.tenant_id "
+/* clang-format on */
 enum {
     TENANT,
     MODELS,
@@ -136,178 +149,47 @@ void tenant_get(struct job *job)
 /* ---- set ---- */
 
 /* $1 tenant, $2 the settings to change, $3 message. One that is not among them stays. */
-#define LIST(name)                                                                                 \
-    "CASE WHEN $2::jsonb ? '" name "' THEN CASE jsonb_typeof($2::jsonb -> '" name "') "            \
-    "WHEN 'array' THEN ARRAY(SELECT jsonb_array_elements_text($2::jsonb -> '" name "')) END "      \
-    "ELSE t." name " END"
-#define NUMBER(name, type)                                                                         \
-    "CASE WHEN $2::jsonb ? '" name "' THEN ($2::jsonb ->> '" name "')::" type " ELSE t." name " E" \
-    "ND"
+/* clang-format off */
+#define LIST(name) \
+    name " = CASE WHEN $2::jsonb ? '" name "' " \
+    "THEN CASE jsonb_typeof($2::jsonb -> '" name "') " \
+    "WHEN 'array' THEN ARRAY(SELECT jsonb_array_elements_text($2::jsonb -> '" name "')) END " \
+    "ELSE t." name " END, "
+#define NUMBER(name) \
+    name " = CASE WHEN $2::jsonb ? '" name "' " \
+    "THEN ($2::jsonb ->> '" name "')::numeric " \
+    "ELSE t." name " END, "
+static const char sql_set[] =
+    "UPDATE chat.tenants t SET "
+    LIST("models")
+    LIST("providers")
+    NUMBER("day_budget")
+    NUMBER("month_budget")
+    NUMBER("day_token_budget")
+    NUMBER("month_token_budget")
+    NUMBER("reserve")
+    NUMBER("token_reserve")
+    "updated_at = now(), "
+    "changes = (ARRAY[$3::uuid] || t.changes)[1:8] "
+    "WHERE t.tenant_id = $1 "
+    "AND ($3::uuid = ANY (t.changes)) IS NOT TRUE";
+/* clang-format on */
 static const char sql_make[] =
     "INSERT INTO chat.tenants (tenant_id) VALUES ($1) ON CONFLICT DO NOTHING";
-static const char
-    sql_set
-        [] = "UPDATE chat.tenants t SET models = " LIST("models") ", providers = " LIST("providers") ", day_budget = " NUMBER("day_budget", "numeric") ", month_budget = " NUMBER(
-            "month_budget",
-            "numeric") ", day_token_budget = " NUMBER("day_token_budget",
-                                                      "numeric") ", month_token_budget "
-                                                                 "= " NUMBER("month_token_"
-                                                                             "budget",
-                                                                             "numeric") ", "
-                                                                                        "reserv"
-                                                                                        "e "
-                                                                                        "="
-                                                                                        " " NUMBER("reserve", "numeric") ", token_reserve = " NUMBER(
-                                                                                            "token_"
-                                                                                            "reserv"
-                                                                                            "e",
-                                                                                            "numeri"
-                                                                                            "c") ","
-                                                                                                 " "
-                                                                                                 "u"
-                                                                                                 "p"
-                                                                                                 "d"
-                                                                                                 "a"
-                                                                                                 "t"
-                                                                                                 "e"
-                                                                                                 "d"
-                                                                                                 "_"
-                                                                                                 "a"
-                                                                                                 "t"
-                                                                                                 " "
-                                                                                                 "="
-                                                                                                 " "
-                                                                                                 "n"
-                                                                                                 "o"
-                                                                                                 "w"
-                                                                                                 "("
-                                                                                                 ")"
-                                                                                                 ","
-                                                                                                 " "
-                                                                                                 "c"
-                                                                                                 "h"
-                                                                                                 "a"
-                                                                                                 "n"
-                                                                                                 "g"
-                                                                                                 "e"
-                                                                                                 "s"
-                                                                                                 " "
-                                                                                                 "="
-                                                                                                 " "
-                                                                                                 "("
-                                                                                                 "A"
-                                                                                                 "R"
-                                                                                                 "R"
-                                                                                                 "A"
-                                                                                                 "Y"
-                                                                                                 "["
-                                                                                                 "$"
-                                                                                                 "3"
-                                                                                                 ":"
-                                                                                                 ":"
-                                                                                                 "u"
-                                                                                                 "u"
-                                                                                                 "i"
-                                                                                                 "d"
-                                                                                                 "]"
-                                                                                                 " "
-                                                                                                 "|"
-                                                                                                 "|"
-                                                                                                 " "
-                                                                                                 "t"
-                                                                                                 "."
-                                                                                                 "c"
-                                                                                                 "h"
-                                                                                                 "a"
-                                                                                                 "n"
-                                                                                                 "g"
-                                                                                                 "e"
-                                                                                                 "s"
-                                                                                                 ")"
-                                                                                                 "["
-                                                                                                 "1"
-                                                                                                 ":"
-                                                                                                 "8"
-                                                                                                 "]"
-                                                                                                 " "
-                                                                                                 "W"
-                                                                                                 "H"
-                                                                                                 "E"
-                                                                                                 "R"
-                                                                                                 "E"
-                                                                                                 " "
-                                                                                                 "t"
-                                                                                                 "."
-                                                                                                 "t"
-                                                                                                 "e"
-                                                                                                 "n"
-                                                                                                 "a"
-                                                                                                 "n"
-                                                                                                 "t"
-                                                                                                 "_"
-                                                                                                 "i"
-                                                                                                 "d"
-                                                                                                 " "
-                                                                                                 "="
-                                                                                                 " "
-                                                                                                 "$"
-                                                                                                 "1"
-                                                                                                 " "
-                                                                                                 "A"
-                                                                                                 "N"
-                                                                                                 "D"
-                                                                                                 " "
-                                                                                                 "("
-                                                                                                 "$"
-                                                                                                 "3"
-                                                                                                 ":"
-                                                                                                 ":"
-                                                                                                 "u"
-                                                                                                 "u"
-                                                                                                 "i"
-                                                                                                 "d"
-                                                                                                 " "
-                                                                                                 "="
-                                                                                                 " "
-                                                                                                 "A"
-                                                                                                 "N"
-                                                                                                 "Y"
-                                                                                                 " "
-                                                                                                 "("
-                                                                                                 "t"
-                                                                                                 "."
-                                                                                                 "c"
-                                                                                                 "h"
-                                                                                                 "a"
-                                                                                                 "n"
-                                                                                                 "g"
-                                                                                                 "e"
-                                                                                                 "s"
-                                                                                                 ")"
-                                                                                                 ")"
-                                                                                                 " "
-                                                                                                 "I"
-                                                                                                 "S"
-                                                                                                 " "
-                                                                                                 "N"
-                                                                                                 "O"
-                                                                                                 "T"
-                                                                                                 " "
-                                                                                                 "T"
-                                                                                                 "R"
-                                                                                                 "U"
-                                                                                                 "E";
+
 /* From its first budget on what a tenant spends is counted: what it did in this month, here. */
+#define OF_TODAY "FILTER (WHERE u.created_at >= " TODAY " AT TIME ZONE 'UTC')"
 static const char sql_meter[] =
-    "INSERT INTO chat.tenant_spending (tenant_id, since, day, day_cost, day_tokens, month, "
-    "month_cost, month_tokens) SELECT t.tenant_id, now(), " TODAY
-    ", d.day_cost, d.day_tokens, " THIS_MONTH
-    ", d.month_cost, d.month_tokens FROM chat.tenants t, LATERAL (SELECT "
-    "coalesce(sum(u.cost_credits), 0) AS month_cost, coalesce(sum(u.total_tokens), 0) AS "
-    "month_tokens, "
-    "coalesce(sum(u.cost_credits) FILTER (WHERE u.created_at >= " TODAY " AT TIME ZONE 'UTC'), 0) "
-    "AS day_cost, coalesce(sum(u.total_tokens) FILTER (WHERE u.created_at >= " TODAY
-    " AT TIME ZONE 'UTC'), 0) AS day_tokens FROM chat.usage_tracking u WHERE u.tenant_id = $1 "
+    "INSERT INTO chat.tenant_spending (tenant_id, since, day, day_cost, day_tokens, "
+    "month, month_cost, month_tokens) "
+    "SELECT t.tenant_id, now(), " TODAY ", d.day_cost, d.day_tokens, " THIS_MONTH
+    ", d.month_cost, d.month_tokens "
+    "FROM chat.tenants t, LATERAL (SELECT "
+    "coalesce(sum(u.cost_credits), 0) AS month_cost, "
+    "coalesce(sum(u.total_tokens), 0) AS month_tokens, "
+    "coalesce(sum(u.cost_credits) " OF_TODAY ", 0) AS day_cost, "
+    "coalesce(sum(u.total_tokens) " OF_TODAY ", 0) AS day_tokens "
+    "FROM chat.usage_tracking u WHERE u.tenant_id = $1 "
     "AND u.created_at >= " THIS_MONTH " AT TIME ZONE 'UTC' AND u.created_at < now()) d "
     "WHERE t.tenant_id = $1 AND num_nonnulls(t.day_budget, t.month_budget, t.day_token_budget, "
     "t.month_token_budget) > 0 ON CONFLICT DO NOTHING";

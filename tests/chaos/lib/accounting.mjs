@@ -245,10 +245,14 @@ export async function countBudgets(book, database) {
      LATERAL (SELECT coalesce(sum(x.cost_credits), 0) AS cost, coalesce(sum(x.total_tokens), 0) AS tokens
        FROM chat.usage_tracking x JOIN chat.turns e ON e.answer_id = x.message_id AND e.state <> 'accepted'
        WHERE x.tenant_id = s.tenant_id AND x.created_at >= s.since) u,
-     LATERAL (SELECT coalesce(sum(r.reserved_cost), 0) AS reserved FROM chat.turns r WHERE r.tenant_id = s.tenant_id) t
+     LATERAL (SELECT coalesce(sum(r.reserved_cost), 0) AS reserved FROM chat.turns r
+       WHERE r.tenant_id = s.tenant_id AND r.state = 'accepted') t
      WHERE (s.month_cost, s.month_tokens, s.reserved_cost) IS DISTINCT FROM (u.cost, u.tokens, t.reserved)`);
   book.line('tenants whose budget does not count what their turns cost', wrong.map((row) => JSON.stringify(row)),
             `${await database.value('SELECT coalesce(sum(month_cost), 0)::float8 FROM chat.tenant_spending')} credits counted`);
+  const ended = await database.rows(
+    'SELECT id, tenant_id, state, reserved_cost::text AS cost FROM chat.turns WHERE state <> \'accepted\' AND reserved_cost IS NOT NULL');
+  book.line('ended turns that still reserve', ended.map((row) => JSON.stringify(row)));
 }
 
 // Each thing that happened was told at least once, and again only under the same id.
