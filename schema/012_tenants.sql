@@ -40,6 +40,7 @@ CREATE TABLE chat.tenant_spending (
 ALTER TABLE chat.turns
     ADD COLUMN reserved_cost numeric,
     ADD COLUMN reserved_tokens bigint,
+    ADD COLUMN withheld_cost numeric, -- its reservation, as long as the cost of one of its requests is not known
     ADD COLUMN charged_cost numeric,
     ADD COLUMN charged_tokens bigint;
 
@@ -128,7 +129,8 @@ $function$;
 
 -- Release what an ended turn has reserved, and count what it cost beyond what is counted: however often it is
 -- called, each cost is counted once, also that of a turn which was completed after it had failed. All rows of
--- what a turn cost bear its answer's id, also of an answer that broke off before another was given.
+-- what a turn cost bear its answer's id, also of an answer that broke off before another was given. As long as
+-- the cost of one of them is not known, the turn counts as if it had taken what it reserved, at least.
 CREATE FUNCTION chat.budget_settle(turn uuid) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $function$
@@ -136,30 +138,35 @@ DECLARE
     today CONSTANT date := (now() AT TIME ZONE 'UTC')::date;
     first CONSTANT date := date_trunc('month', now() AT TIME ZONE 'UTC')::date;
     t record;
+    withheld numeric;
     cost numeric;
     tokens bigint;
 BEGIN
     SELECT u.tenant_id, u.conversation_id, u.answer_id, u.created_at, u.reserved_cost, u.reserved_tokens,
+        coalesce(u.reserved_cost, u.withheld_cost) AS may_cost,
         coalesce(u.charged_cost, 0) AS charged_cost, coalesce(u.charged_tokens, 0) AS charged_tokens INTO t
         FROM chat.turns u WHERE u.id = turn AND u.state <> 'accepted' FOR NO KEY UPDATE;
     IF NOT FOUND THEN
         RETURN;
     END IF;
-    SELECT coalesce(sum(x.cost_credits), 0) - t.charged_cost, coalesce(sum(x.total_tokens), 0) - t.charged_tokens
-        INTO cost, tokens FROM chat.usage_tracking x
+    SELECT CASE WHEN bool_or(NOT x.cost_known) THEN t.may_cost END,
+        coalesce(sum(x.cost_credits), 0), coalesce(sum(x.total_tokens), 0) - t.charged_tokens
+        INTO withheld, cost, tokens FROM chat.usage_tracking x
         JOIN chat.tenant_spending s ON s.tenant_id = x.tenant_id AND x.created_at >= s.since
         WHERE x.conversation_id = t.conversation_id AND x.message_id = t.answer_id
         AND x.created_at >= t.created_at - interval '5 minutes'; -- by an index; for a clock that was set back
+    cost := greatest(cost, withheld) - t.charged_cost;
     IF t.reserved_cost IS NULL AND cost = 0 AND tokens = 0 THEN
         RETURN;
     END IF;
-    UPDATE chat.turns AS u SET reserved_cost = NULL, reserved_tokens = NULL,
+    UPDATE chat.turns AS u SET reserved_cost = NULL, reserved_tokens = NULL, withheld_cost = withheld,
         charged_cost = t.charged_cost + cost, charged_tokens = t.charged_tokens + tokens WHERE u.id = turn;
     UPDATE chat.tenant_spending AS x SET
         day = greatest(x.day, today), month = greatest(x.month, first),
-        day_cost = CASE WHEN x.day < today THEN 0 ELSE x.day_cost END + cost,
+        -- What a day withheld and a later one learns to be less is not given to that one.
+        day_cost = greatest(CASE WHEN x.day < today THEN 0 ELSE x.day_cost END + cost, 0),
         day_tokens = CASE WHEN x.day < today THEN 0 ELSE x.day_tokens END + tokens,
-        month_cost = CASE WHEN x.month < first THEN 0 ELSE x.month_cost END + cost,
+        month_cost = greatest(CASE WHEN x.month < first THEN 0 ELSE x.month_cost END + cost, 0),
         month_tokens = CASE WHEN x.month < first THEN 0 ELSE x.month_tokens END + tokens,
         reserved_cost = x.reserved_cost - coalesce(t.reserved_cost, 0),
         reserved_tokens = x.reserved_tokens - coalesce(t.reserved_tokens, 0)

@@ -262,6 +262,27 @@ describe('a reservation', () => {
     await counted(tenant, 0.31334, 30 + 2 * TOKENS);
   });
 
+  it('stays counted while nobody knows what the turn cost', async () => {
+    const tenant = tenantName('unknown');
+    await set(tenant, { day_budget: 1, reserve: 0.25 });
+    const { person, id } = await begin(tenant);
+    model.mode = 'no-usage';
+    const { body: { turn_id: turn } } = await person.send(caller, id, 'how much?');
+    assert.equal((await settled(tenant)).day.cost, 0.25);
+    const [row] = await database.rows(`SELECT conversation_id, message_id, request_id, cost_known
+      FROM chat.usage_tracking WHERE id = $1`, [turn]);
+    assert.equal(row.cost_known, false);
+    const found = { request_id: row.request_id, prompt_tokens: 5, completion_tokens: 5, cost: 0.0625 };
+    for (let i = 0; i < 2; i++) {
+      const { status } = await person.call(caller, 'usage.record', {
+        turn_id: turn, conversation_id: id, answer_id: row.message_id, found: [found],
+      });
+      assert.equal(status, 200);
+    }
+    model.mode = 'normal';
+    await counted(tenant, 0.0625, 10);
+  });
+
   it('is not made again by a request that is delivered again', async () => {
     const tenant = tenantName('again');
     await set(tenant, { day_budget: 1, reserve: 0.25 });

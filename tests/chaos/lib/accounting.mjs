@@ -242,9 +242,12 @@ export async function countBudgets(book, database) {
     `SELECT s.tenant_id, s.month_cost::text AS counted, u.cost::text AS cost, s.month_tokens::text AS counted_tokens,
        u.tokens::text, s.reserved_cost::text AS reserved, t.reserved::text AS reserved_by_turns
      FROM chat.tenant_spending s,
-     LATERAL (SELECT coalesce(sum(x.cost_credits), 0) AS cost, coalesce(sum(x.total_tokens), 0) AS tokens
-       FROM chat.usage_tracking x JOIN chat.turns e ON e.answer_id = x.message_id AND e.state <> 'accepted'
-       WHERE x.tenant_id = s.tenant_id AND x.created_at >= s.since) u,
+     LATERAL (SELECT coalesce(sum(greatest(of_turn.cost, of_turn.withheld)), 0) AS cost,
+         coalesce(sum(of_turn.tokens), 0) AS tokens
+       FROM (SELECT sum(x.cost_credits) AS cost, sum(x.total_tokens) AS tokens,
+           CASE WHEN bool_or(NOT x.cost_known) THEN max(e.withheld_cost) END AS withheld
+         FROM chat.usage_tracking x JOIN chat.turns e ON e.answer_id = x.message_id AND e.state <> 'accepted'
+         WHERE x.tenant_id = s.tenant_id AND x.created_at >= s.since GROUP BY e.id) of_turn) u,
      LATERAL (SELECT coalesce(sum(r.reserved_cost), 0) AS reserved FROM chat.turns r
        WHERE r.tenant_id = s.tenant_id AND r.state = 'accepted') t
      WHERE (s.month_cost, s.month_tokens, s.reserved_cost) IS DISTINCT FROM (u.cost, u.tokens, t.reserved)`);
