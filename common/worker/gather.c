@@ -79,9 +79,9 @@ static struct gathered *of(struct gather *all, const char *reply_to)
 {
     struct gathered *g;
 
-    LIST_FOREACH(g, &all->shims, link)
-    if (strcmp(g->reply_to, reply_to) == 0)
-        return g;
+    LIST_FOREACH (g, &all->shims, link)
+        if (strcmp(g->reply_to, reply_to) == 0)
+            return g;
     g = mem_alloc(sizeof(*g));
     g->reply_to = mem_strdup(reply_to);
     buf_init(&g->lines, SIZE_MAX / 2); /* bounded by what one notice and GATHER_BYTES are */
