@@ -224,8 +224,10 @@ describe('a worker that is killed', () => {
     assert.equal((await person.call(caller, 'usage.summary', {})).body.messages_count, 1);
   });
 
-  it('has lost nothing where all models are free', async () => {
-    const free = { DEFAULT_MODEL: 'some/model:free', FALLBACK_MODEL: 'none', FREE_MODEL_RATE_LIMIT_PER_MINUTE: '0' };
+  it('has lost nothing where all models are free that this user may ask', async () => {
+    const free = {
+      DEFAULT_MODEL: 'some/model:free', FALLBACK_MODEL: 'none', FREE_MODEL_RATE_LIMIT_PER_MINUTE: '0', PAID_MODELS: 'paid/model',
+    };
     const first = await house.inference({ ...settings, ...free });
     const { person, id } = await begin();
     model.mode = 'held';

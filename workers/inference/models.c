@@ -246,16 +246,6 @@ void models_stop(void)
     state.count = 0;
 }
 
-bool models_may_cost(void)
-{
-    size_t i;
-
-    for (i = 0; i < state.count; i++)
-        if (!state.all[i].free)
-            return true;
-    return false;
-}
-
 const struct provider *models_provider(const char *name)
 {
     size_t i;

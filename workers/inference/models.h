@@ -38,9 +38,6 @@ struct model {
 int models_start(struct worker *w, struct err *e);
 void models_stop(void);
 
-/* Whether any of them does, unless they are all free. */
-bool models_may_cost(void);
-
 /* One of those that are asked; NULL: not among them. */
 const struct provider *models_provider(const char *name);
 
