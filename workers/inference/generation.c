@@ -372,6 +372,7 @@ static void generation_free(struct generation *g)
         free_quota_give_back(&g->place);
     timer_free(g->teller);
     timer_free(g->pause);
+    chain_end(&g->chain);
     charges_free(g);
     privacy_free(g->privacy);
     buf_free(&g->text);
