@@ -238,7 +238,9 @@ describe('a worker that is killed', () => {
     await first.kill();
     await withWorker(free, async () => {
       assert.equal((await answer).status, 200);
-    })();
+    })(); // it has ended, so that all it had to tell is in the queue
+    await until('nothing is under way', async () => (await house.count('persistence.commit')).messageCount === 0);
+    await new Person().conversation(caller);
     assert.deepEqual(told(await rowsOf(id)), [['completed', 'some/model:free', 0, true]]);
   });
 });
