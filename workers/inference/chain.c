@@ -185,8 +185,11 @@ int chain_make(struct chain *c, const struct wish *w, struct err *e)
 
 void chain_end(struct chain *c)
 {
-    while (c->count > 0)
-        models_release(c->models[--c->count]);
+    size_t i;
+
+    for (i = 0; i < c->count; i++)
+        models_release(c->models[i]);
+    c->count = 0;
 }
 
 struct model *chain_next(const struct chain *c, const struct model *behind)
