@@ -134,11 +134,11 @@ int ctl_request(const struct ctl_request *r)
     return code;
 }
 
-static void print(void *arg, int status, const char *body, size_t n, bool final)
+static void print(void *arg, int status, const char *body, size_t n, bool last)
 {
     (void)arg;
     (void)status;
-    (void) final;
+    (void)last;
     ctl_print_answer(body, n);
 }
 

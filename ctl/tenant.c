@@ -21,13 +21,13 @@ struct answer {
     json_t *body; /* of a success */
 };
 
-static void answered(void *arg, int status, const char *body, size_t n, bool final)
+static void answered(void *arg, int status, const char *body, size_t n, bool last)
 {
     struct answer *a = arg;
     json_t *json = json_loadb(body, n, 0, NULL);
     const char *detail = json_string_value(json_object_get(json, "detail"));
 
-    (void) final;
+    (void)last;
     if (status < 400) {
         a->body = json;
         return;

@@ -1,6 +1,5 @@
 #include "gateway-shim/follow.h"
 
-#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>

@@ -33,6 +33,10 @@ static struct metric_family replies_late = {
     "rpc_replies_late_total", METRIC_COUNTER,
     "Answers that came when nobody waited for them any more", NULL, NULL};
 
+static struct metric_family replies_oversized = {
+    "rpc_replies_oversized_total", METRIC_COUNTER,
+    "Messages from workers over MAX_MESSAGE_BYTES, whose bodies were dropped", NULL, NULL};
+
 struct rpc_call {
     TAILQ_ENTRY(rpc_call) link;
     struct rpc *rpc;
@@ -375,6 +379,8 @@ static void reply_came(void *arg, const struct mq_delivery *d)
     const struct mq_message *m = d->message;
     struct rpc_result result;
 
+    if (d->oversized)
+        metric_add(metric_get(&replies_oversized, ""), 1);
     if (m->type && strcmp(m->type, TYPE_NOTICES) == 0) {
         if (!d->oversized)
             notices_read(m->body, m->body_len, notice_came, arg);

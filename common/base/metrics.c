@@ -1,5 +1,7 @@
 #include "common/base/metrics.h"
 
+#include <stdbool.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "common/base/mem.h"
@@ -58,6 +60,42 @@ void metric_observe(struct metric *m, double seconds)
             m->buckets[i]++;
             return;
         }
+    }
+}
+
+static bool has_label(const struct metric *m, const char *label)
+{
+    const char *at = strstr(m->labels, label);
+    const char *end = at ? at + strlen(label) : NULL;
+
+    return at && (at == m->labels || at[-1] == ',') && (*end == ',' || *end == '\0');
+}
+
+static void forget_in(struct metric_family *f, const char *label)
+{
+    struct metric **at = &f->series, *m;
+
+    while ((m = *at)) {
+        if (!has_label(m, label)) {
+            at = &m->next;
+            continue;
+        }
+        *at = m->next;
+        free(m->labels);
+        free(m);
+    }
+}
+
+void metrics_forget(const char *label)
+{
+    struct metric_family **at = &families, *f;
+
+    while ((f = *at)) {
+        forget_in(f, label);
+        if (f->series)
+            at = &f->next;
+        else
+            *at = f->next; /* it comes back with its next series */
     }
 }
 

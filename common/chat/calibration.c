@@ -49,9 +49,9 @@ size_t calibration_estimate(const struct calibration *c, const struct token_coun
     return (size_t)ceil(weigh(c, counts) - 1e-9);
 }
 
-static double bounded(int class, double weight)
+static double bounded(int kind, double weight)
 {
-    double least = class == TOKENS_SYMBOLS ? symbol_least : weight_least;
+    double least = kind == TOKENS_SYMBOLS ? symbol_least : weight_least;
 
     return weight < least ? least : weight > weight_most ? weight_most : weight;
 }
@@ -107,7 +107,7 @@ void calibration_hear(struct calibration_pool *pool, const char *source,
 {
     size_t at, i;
     long sum = 0;
-    int class;
+    int kind;
 
     forget_silent(pool, now_ms);
     at = place_of(pool, source);
@@ -120,11 +120,11 @@ void calibration_hear(struct calibration_pool *pool, const char *source,
 
         sum += weight_of(one);
         mean->prompts += one->prompts;
-        for (class = 0; class < TOKEN_CLASSES; class ++)
-            mean->weights[class] += (double)weight_of(one) * one->weights[class];
+        for (kind = 0; kind < TOKEN_CLASSES; kind++)
+            mean->weights[kind] += (double)weight_of(one) * one->weights[kind];
     }
-    for (class = 0; class < TOKEN_CLASSES; class ++)
-        mean->weights[class] /= (double)sum;
+    for (kind = 0; kind < TOKEN_CLASSES; kind++)
+        mean->weights[kind] /= (double)sum;
 }
 
 json_t *calibration_tell(const struct calibration *c, const char *source, const char *model)

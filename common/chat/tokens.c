@@ -401,15 +401,3 @@ void tokens_count(const char *text, size_t n, struct token_counts *to)
     end_word(&r);
     end_blank(&r, false);
 }
-
-size_t tokens_estimate(const char *text, size_t n)
-{
-    struct token_counts counts = {.cost = {0}};
-    int64_t sum = 0;
-    int i;
-
-    tokens_count(text, n, &counts);
-    for (i = 0; i < TOKEN_CLASSES; i++)
-        sum += counts.cost[i];
-    return (size_t)((sum + TOKEN - 1) / TOKEN);
-}

@@ -41,10 +41,8 @@ struct token_counts {
     int64_t cost[TOKEN_CLASSES];
 };
 
-/* Add what n bytes of UTF-8 cost. */
+/* Add what n bytes of UTF-8 cost; a byte that is none costs one token. Time is linear in n. How many tokens
+ * that makes says calibration_estimate(). */
 void tokens_count(const char *text, size_t n, struct token_counts *to);
-
-/* Of n bytes of UTF-8; a byte that is none counts as one token. Time is linear in n. */
-size_t tokens_estimate(const char *text, size_t n);
 
 #endif

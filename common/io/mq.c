@@ -18,10 +18,10 @@
 #include "common/base/clock.h"
 #include "common/base/log.h"
 #include "common/base/program.h"
+#include "common/io/backoff.h"
 #include "common/io/tls.h"
 
 enum {
-    BACKOFF_MIN_MS = 100,
     CLOSE_TIMEOUT_MS = 2000,
     LASTING_US = 1000000, /* after this a connection counts as a good one */
     CHANNEL_MAX = 15,
@@ -124,20 +124,6 @@ static void end_closing(struct mq *m)
         m->closed(m->closed_arg);
 }
 
-/* Half of an exponentially growing time, and a random share of the other half. */
-static int64_t backoff_ms(const struct mq *m)
-{
-    unsigned shift = m->failures < 16 ? m->failures : 16;
-    int64_t top = (int64_t)BACKOFF_MIN_MS << shift;
-    uint32_t chance;
-
-    if (top > m->config.backoff_max_ms)
-        top = m->config.backoff_max_ms;
-    /* random() without a seed gives all processes the same numbers. */
-    evutil_secure_rng_get_bytes(&chance, sizeof(chance));
-    return top / 2 + chance % (top / 2 + 1);
-}
-
 static void lost(struct mq *m, const struct err *why)
 {
     bool was_up = m->state == MQ_UP;
@@ -155,7 +141,7 @@ static void lost(struct mq *m, const struct err *why)
         return;
     }
     m->state = MQ_DOWN;
-    wait = backoff_ms(m);
+    wait = backoff_ms(m->failures, m->config.backoff_max_ms);
     log_event(LOG_WARN, was_up ? "broker connection lost" : "broker not reached",
               LOG_STR("connection", m->name), LOG_STR("host", m->address.host),
               LOG_NUM("port", m->address.port), LOG_STR("error", why->text),

@@ -15,12 +15,12 @@
 #include "common/base/map.h"
 #include "common/base/mem.h"
 #include "common/base/text.h"
+#include "common/io/backoff.h"
 #include "common/io/hosts.h"
 
 enum {
-    GROUP_MAX = 16, /* segments that share a transaction */
-    SYNCS_MAX = 1,  /* transactions under way on a connection; meanwhile the next gathers */
-    BACKOFF_MIN_MS = 100,
+    GROUP_MAX = 16,       /* segments that share a transaction */
+    SYNCS_MAX = 1,        /* transactions under way on a connection; meanwhile the next gathers */
     LASTING_US = 1000000, /* after this a connection counts as a good one */
     WORDS_MAX = 80,       /* parameters of a connection; libpq 15 knows 42 */
 };
@@ -714,19 +714,6 @@ static void tell_down(struct pg *pg, const struct err *why)
         pg->events.down(pg->arg, why);
 }
 
-/* Half of an exponentially growing time, and a random share of the other half. */
-static int64_t backoff_ms(const struct connection *c)
-{
-    unsigned shift = c->failures < 16 ? c->failures : 16;
-    int64_t top = (int64_t)BACKOFF_MIN_MS << shift;
-    uint32_t chance;
-
-    if (top > c->pg->config.backoff_max_ms)
-        top = c->pg->config.backoff_max_ms;
-    evutil_secure_rng_get_bytes(&chance, sizeof(chance));
-    return 1 + top / 2 + chance % (top / 2 + 1);
-}
-
 /* All connections meet the same fate while the database is away: one of them says so. */
 static enum log_level level_of_failure(const struct connection *c, bool was_up)
 {
@@ -751,7 +738,7 @@ static void lost(struct connection *c, const char *why)
     /* A server that takes connections and drops them at once is not come back to at once. */
     if (was_up && clock_monotonic_us() - c->up_since_us > LASTING_US)
         c->failures = 0;
-    wait = backoff_ms(c);
+    wait = backoff_ms(c->failures, c->pg->config.backoff_max_ms);
     log_event(level_of_failure(c, was_up),
               was_up ? "database connection lost" : "database not reached",
               LOG_NUM("connection", c->number), LOG_STR("error", e.text),

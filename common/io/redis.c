@@ -22,12 +22,12 @@
 #include "common/base/mem.h"
 #include "common/base/metrics.h"
 #include "common/base/text.h"
+#include "common/io/backoff.h"
 #include "common/io/hosts.h"
 
 enum {
     DEFAULT_PORT = 6379,
     DATABASE_MAX = 1000000,
-    BACKOFF_MIN_MS = 100,
     LASTING_US = 1000000,     /* after this a connection counts as a good one */
     ANSWER_MAX = 1024 * 1024, /* bytes of an answer that is not whole yet */
     EVAL_WORDS = 3,           /* EVALSHA, the hash, the number of keys */
@@ -301,19 +301,6 @@ static void drop(struct redis *r)
     metric_set(metric_get(&up_gauge, ""), 0);
 }
 
-/* Half of an exponentially growing time, and a random share of the other half. */
-static int64_t backoff_ms(const struct redis *r)
-{
-    unsigned shift = r->failures < 16 ? r->failures : 16;
-    int64_t top = (int64_t)BACKOFF_MIN_MS << shift;
-    uint32_t chance;
-
-    if (top > r->config.backoff_max_ms)
-        top = r->config.backoff_max_ms;
-    evutil_secure_rng_get_bytes(&chance, sizeof(chance));
-    return top / 2 + chance % (top / 2 + 1);
-}
-
 static void lost(struct redis *r, const struct err *why)
 {
     bool was_up = r->state == REDIS_UP;
@@ -325,7 +312,7 @@ static void lost(struct redis *r, const struct err *why)
         r->failures = 0;
     TAILQ_CONCAT(&calls, &r->sent, link);
     drop(r);
-    wait = backoff_ms(r);
+    wait = backoff_ms(r->failures, r->config.backoff_max_ms);
     /* It may be away for days: only the first of its failures in a row is news. */
     log_event(was_up || r->failures == 0 ? LOG_WARN : LOG_DEBUG,
               was_up ? "redis connection lost" : "redis not reached", LOG_STR("host", r->host),

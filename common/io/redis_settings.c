@@ -12,7 +12,7 @@ struct redis_settings redis_settings;
 static const struct config_key keys[] = {
     {"REDIS_URL", CONFIG_STRING, SETTING(url), "", 0, 2048, NULL, NULL, true,
      "Redis, redis://[[user]:password@]host[:port][/database], which is shared by all processes. "
-     "Empty: none, each counts for itself."},
+     "Empty: none, each takes its part of the limits."},
     {"REDIS_HOST", CONFIG_STRING, SETTING(host), "", 0, 255, NULL, NULL, false,
      "Its host, instead of REDIS_URL; if both are set they must agree."},
     {"REDIS_PORT", CONFIG_INT, SETTING(port), "0", 0, 65535, NULL, NULL, false,

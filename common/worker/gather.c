@@ -2,11 +2,12 @@
  * Notices to one shim, gathered into one message. At thousands of streams the broker would else spend
  * most of the machine on messages of a few bytes. A notice goes at once when the last message is
  * GATHER_MS ago, and waits for the others until then if it is not: it comes late by that at most. What
- * an answer begins with does not wait, and takes along what does.
+ * an answer begins with does not wait, and takes along what does. No message is larger than a shim takes.
  */
 #include "common/worker/worker_internal.h"
 
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -16,6 +17,7 @@
 enum {
     GATHER_MS = 5,
     GATHER_BYTES = 65536, /* that go at once */
+    HEAD_MAX = 128,       /* a type, a UUID and two numbers */
 };
 
 struct gathered {
@@ -79,9 +81,9 @@ static struct gathered *of(struct gather *all, const char *reply_to)
 {
     struct gathered *g;
 
-    LIST_FOREACH(g, &all->shims, link)
-    if (strcmp(g->reply_to, reply_to) == 0)
-        return g;
+    LIST_FOREACH (g, &all->shims, link)
+        if (strcmp(g->reply_to, reply_to) == 0)
+            return g;
     g = mem_alloc(sizeof(*g));
     g->reply_to = mem_strdup(reply_to);
     buf_init(&g->lines, SIZE_MAX / 2); /* bounded by what one notice and GATHER_BYTES are */
@@ -100,13 +102,31 @@ static struct gather *gather_of(struct worker *w)
     return w->gather;
 }
 
-void gather_notice(struct worker *w, const struct mq_message *m, int epoch, int64_t offset)
+/* The lines for a notice of n bytes; NULL when it is too large for a message of its own. */
+static struct gathered *with_room(struct worker *w, const char *reply_to, size_t n)
 {
+    size_t max = (size_t)process_settings.message_max;
     struct gather *all = gather_of(w);
-    struct gathered *g = of(all, m->routing_key);
+    struct gathered *g = n <= max ? of(all, reply_to) : NULL;
+
+    if (g && g->lines.len + n <= max)
+        return g;
+    gather_flush(w);
+    return g ? of(all, reply_to) : NULL;
+}
+
+bool gather_notice(struct worker *w, const struct mq_message *m, int epoch, int64_t offset)
+{
+    char head[HEAD_MAX];
+    size_t head_len = (size_t)snprintf(head, sizeof(head), "%s %s %d %" PRId64 "\n", m->type,
+                                       m->correlation_id, epoch, offset);
+    struct gathered *g = with_room(w, m->routing_key, head_len + m->body_len + 1);
+    struct gather *all = w->gather;
     int64_t passed_ms = (clock_monotonic_us() - all->sent_us) / 1000;
 
-    buf_printf(&g->lines, "%s %s %d %" PRId64 "\n", m->type, m->correlation_id, epoch, offset);
+    if (!g)
+        return false;
+    buf_add(&g->lines, head, head_len);
     buf_add(&g->lines, m->body, m->body_len); /* compact JSON has no line end in it */
     buf_add(&g->lines, "\n", 1);
     if (offset == 0 || passed_ms >= GATHER_MS || g->lines.len >= GATHER_BYTES) {
@@ -115,6 +135,7 @@ void gather_notice(struct worker *w, const struct mq_message *m, int epoch, int6
         all->timer_set = true;
         timer_set(all->timer, GATHER_MS - passed_ms);
     }
+    return true;
 }
 
 void gather_free(struct worker *w)

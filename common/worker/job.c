@@ -73,11 +73,28 @@ void job_delta(struct job *job, int epoch, size_t offset, const char *text, size
                  epoch, offset, text, n);
 }
 
+/* Bytes of whole characters that fit into a message as JSON, where one of them may take six. */
+static size_t piece_of(const char *text, size_t n)
+{
+    size_t max = (size_t)process_settings.message_max / 8;
+
+    if (n <= max)
+        return n;
+    while (max > 1 && ((unsigned char)text[max] & 0xc0) == 0x80)
+        max--;
+    return max;
+}
+
 void job_delta_to(struct job *job, const struct follower *to, int epoch, size_t offset,
                   const char *text, size_t n)
 {
-    settle_notice(job, to, TYPE_DELTA, json_pack("{s:s%}", "text", text, n), epoch,
-                  (int64_t)offset);
+    size_t piece;
+
+    for (; n > 0; text += piece, offset += piece, n -= piece) {
+        piece = piece_of(text, n);
+        settle_notice(job, to, TYPE_DELTA, json_pack("{s:s%}", "text", text, piece), epoch,
+                      (int64_t)offset);
+    }
 }
 
 void job_control(struct job *job, const char *type, json_t *body)

@@ -355,9 +355,8 @@ void settle_notice(struct job *job, const struct follower *to, const char *type,
             mq_table_put_int(a, &m.headers, HEADER_OFFSET, offset);
         }
         m.body = body_text(a, body, &m.body_len);
-        if (reply_takes_many(m.routing_key) && uuid_valid(m.correlation_id))
-            gather_notice(job->worker, &m, epoch, offset);
-        else
+        if (!reply_takes_many(m.routing_key) || !uuid_valid(m.correlation_id) ||
+            !gather_notice(job->worker, &m, epoch, offset))
             mq_publish(job->worker->reply_channel, &m, false, NULL, NULL, &e);
     }
     json_decref(body);

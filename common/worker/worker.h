@@ -78,7 +78,7 @@ int job_epoch(const struct job *job);
  * lost when it cannot be sent at once. Takes the body. */
 void job_notice(struct job *job, const char *type, json_t *body);
 /* A piece of the answer's text: n bytes of UTF-8, of whole characters, with offset bytes of the
- * same epoch before it. Like a notice. */
+ * same epoch before it. Like a notice, or several where one would be too large. */
 void job_delta(struct job *job, int epoch, size_t offset, const char *text, size_t n);
 
 /* Somebody who follows a turn that another caller began: both by TYPE_GENERATED and by deltas. */

@@ -127,9 +127,9 @@ void settle_stalled(struct worker *w);                  /* try again what waits 
 /* control.c: listen on chat.control, on the connection that consumes; again after each loss */
 void control_listen(struct worker *w);
 /* gather.c: notices to shims, of several jobs in one message. What waits goes before a job's outputs, so
- * that an answer comes behind its notices. The body is compact JSON; its correlation id, too, has no
- * space or line end in it. */
-void gather_notice(struct worker *w, const struct mq_message *m, int epoch, int64_t offset);
+ * that an answer comes behind its notices. The body is compact JSON; the correlation id is a UUID. False
+ * when it is too large to be one of several; it can go alone then, behind what was gathered. */
+bool gather_notice(struct worker *w, const struct mq_message *m, int epoch, int64_t offset);
 void gather_flush(struct worker *w);
 void gather_free(struct worker *w);
 

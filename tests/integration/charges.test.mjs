@@ -224,8 +224,10 @@ describe('a worker that is killed', () => {
     assert.equal((await person.call(caller, 'usage.summary', {})).body.messages_count, 1);
   });
 
-  it('has lost nothing where all models are free', async () => {
-    const free = { DEFAULT_MODEL: 'some/model:free', FALLBACK_MODEL: 'none', FREE_MODEL_RATE_LIMIT_PER_MINUTE: '0' };
+  it('has lost nothing where all models are free that this user may ask', async () => {
+    const free = {
+      DEFAULT_MODEL: 'some/model:free', FALLBACK_MODEL: 'none', FREE_MODEL_RATE_LIMIT_PER_MINUTE: '0', PAID_MODELS: 'paid/model',
+    };
     const first = await house.inference({ ...settings, ...free });
     const { person, id } = await begin();
     model.mode = 'held';
@@ -236,7 +238,9 @@ describe('a worker that is killed', () => {
     await first.kill();
     await withWorker(free, async () => {
       assert.equal((await answer).status, 200);
-    })();
+    })(); // it has ended, so that all it had to tell is in the queue
+    await until('nothing is under way', async () => (await house.count('persistence.commit')).messageCount === 0);
+    await new Person().conversation(caller);
     assert.deepEqual(told(await rowsOf(id)), [['completed', 'some/model:free', 0, true]]);
   });
 });

@@ -185,6 +185,7 @@ describe('a false worker', () => {
       answerWith = () => ({ body: Buffer.from('{}'), ...answer });
       assertProblem(await echo(shim), 502);
       assert.equal(await pending(shim), 0);
+      assert.equal(valueOf(await metricsOf(shim.port), 'rpc_replies_oversized_total'), answer.body ? 1 : 0);
     });
   }
 

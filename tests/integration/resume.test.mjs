@@ -16,7 +16,7 @@ import { until } from './lib/wait.mjs';
 
 const SETTINGS = {
   MODEL_FIRST_TOKEN_TIMEOUT_SECONDS: '60', MODEL_IDLE_TIMEOUT_SECONDS: '60', MODEL_TIMEOUT_SECONDS: '120',
-  INTERIM_SECONDS: '2', HTTP_STREAM_PING_SECONDS: '1', DRAIN_TIMEOUT_SECONDS: '3',
+  MAX_MESSAGE_BYTES: '40000', INTERIM_SECONDS: '2', HTTP_STREAM_PING_SECONDS: '1', DRAIN_TIMEOUT_SECONDS: '3',
 };
 const FOLLOWERS_MAX = 16;
 
@@ -267,6 +267,52 @@ describe('a turn that was begun before', () => {
         assertWhole(other, question);
       }
       await stream.ended;
+    });
+
+    // Pieces for one shim go together: not in a message that it would not take.
+    it('is told to many at once, in pieces of any size', async () => {
+      const { person, id } = await begin();
+      const question = ask('steps 1400');
+      const { json } = await person.say(shims[0], id, question, { headers: { prefer: 'respond-async' } });
+      const all = await Promise.all(Array.from({ length: FOLLOWERS_MAX - 1 }, () => follow(person, json.turn_id)));
+      await model.step(question, 2);
+      await Promise.all(all.map((one) => one.has(4000)));
+      for (const words of [2, 3]) {
+        await model.step(question);
+        await Promise.all(all.map((one) => one.has(words * 4000)));
+      }
+      assert.equal(valueOf(await metricsOf(shims[1].port), 'rpc_replies_oversized_total'), 0);
+      assert.equal((await person.http(shims[1], 'POST', `/conversations/${id}/messages/${json.turn_id}/stop`, {})).status, 202);
+      await Promise.all(all.map((one) => one.ended));
+      for (const one of all) assert.equal(one.text, one.last.data.assistant_message.content);
+      model.release(question);
+    });
+
+    it('is told from its beginning in several pieces, when it is too long for one', async () => {
+      const { person, id } = await begin();
+      const question = ask('steps 1400');
+      const { json } = await person.say(shims[0], id, question, { headers: { prefer: 'respond-async' } });
+      const deltasOf = (one) => caller.notices(one).filter(({ type }) => type === 'delta');
+      const textOf = (one) => deltasOf(one).map(({ body }) => body.text).join('');
+      const resumeTo = (correlationId) => caller.send('resume', { turn_id: json.turn_id, epoch: 1, offset: 0 }, {
+        exchange: 'chat.control', key: '', mandatory: false, correlationId, headers: { 'x-user-id': person.id },
+      });
+      const [early, late] = [randomUUID(), randomUUID()];
+      await until('the model is asked', () => requestsOf(question).length === 1);
+      await resumeTo(early);
+      await model.step(question, 11);
+      await until('ten words have come', () => Buffer.byteLength(textOf(early)) > 41000);
+      await resumeTo(late);
+      await until('they come again', () => textOf(late) === textOf(early));
+      assert.ok(deltasOf(late).every(({ body }) => Buffer.byteLength(JSON.stringify(body)) < 40000));
+      let offset = 0;
+      for (const { body, headers } of deltasOf(late)) {
+        assert.equal(headers['x-offset'], offset);
+        offset += Buffer.byteLength(body.text);
+      }
+      await sayAll(question);
+      const letter = await caller.take('inference.dlq'); // the answer is too large for the next step
+      assert.match(letter.properties.headers['x-error'], /takes \d+ bytes, and a message at most 40000/);
     });
 
     it('is told that it failed', async () => {

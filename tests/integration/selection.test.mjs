@@ -212,15 +212,21 @@ describe('the inference worker', () => {
     }
   }));
 
-  it('keeps what tenants name within bounds', () => withWorker({}, async (worker) => {
-    for (let i = 0; i < 8; i++) {
-      const names = Array.from({ length: 10 }, (_, n) => `many/${i}-${n}:free`);
+  it('asks whomever tenants name, however many did before, and keeps them within bounds', () => withWorker({}, async (worker) => {
+    for (let i = 0; i < 9; i++) {
+      const names = Array.from({ length: 31 }, (_, n) => `many/${i}-${n}:free`);
       for (const name of names) model.modes[name] = 'status 404';
-      const { reply } = await ask(caller, 'many?', { turn: false });
-      assert.ok(reply);
-      await caller.call('inference.generate', { ...promptOf('many?'), turn: undefined, selection: { models: [...names, MAIN] } });
+      model.requests.length = 0;
+      const { body } = await caller.call('inference.generate', {
+        ...promptOf('many?'), turn: undefined, selection: { models: [...names, MAIN] },
+      });
+      assert.equal(body.answer?.model, MAIN, JSON.stringify(body));
+      assert.deepEqual(asked(), [...names, MAIN]);
     }
-    assert.ok(worker.events('too many models were named').length > 0);
+    const known = (await metricsOf(worker.adminPort)).filter(({ name }) => name === 'model_breaker_state');
+    assert.equal(known.length, 256);
+    for (const name of [MAIN, 'many/8-0:free', 'many/8-30:free']) assert.ok(known.some(({ labels }) => labels.model === name), name);
+    assert.ok(!known.some(({ labels }) => labels.model === 'many/0-0:free'));
     model.modes = {};
     const { answer } = await ask(caller, 'still there?');
     assert.equal(answer.model, MAIN);

@@ -31,14 +31,41 @@ struct model *models_at(size_t i)
     return i < table_size ? &table[i] : NULL;
 }
 
+static int named; /* how many were asked for by name, so that they would join the table */
+
+bool models_describe(const char *name, struct model *m)
+{
+    size_t i;
+
+    for (i = 0; i < table_size; i++)
+        if (strcmp(table[i].name, name) == 0) {
+            *m = table[i];
+            return true;
+        }
+    *m = (struct model){.provider = &provider_openrouter, .name = name};
+    return strcmp(name, "unknown") != 0;
+}
+
 struct model *models_named(const char *name)
 {
     size_t i;
+
+    named++;
 
     for (i = 0; i < table_size; i++)
         if (strcmp(table[i].name, name) == 0)
             return &table[i];
     return NULL;
+}
+
+void models_hold(struct model *m)
+{
+    m->users++;
+}
+
+void models_release(struct model *m)
+{
+    m->users--;
 }
 
 static void reset(void)
@@ -56,7 +83,7 @@ static const char *chain_of(const char *selection, const char *context_type)
     static char out[1024];
     json_t *json = *selection ? json_loads(selection, 0, NULL) : NULL;
     struct model *m = NULL;
-    struct chain c;
+    struct chain c = {.count = 0};
     struct wish w;
     struct err e;
 
@@ -67,6 +94,7 @@ static const char *chain_of(const char *selection, const char *context_type)
         while ((m = chain_next(&c, m)))
             snprintf(out + strlen(out), sizeof(out) - strlen(out), "%s%s", *out ? " " : "",
                      m->name);
+    chain_end(&c);
     json_decref(json);
     return out;
 }
@@ -137,6 +165,54 @@ static void what_costs_may_be_left_out(void)
     CHAIN("", "503 no model is configured that may answer this user's tier");
 }
 
+/* Who may not be asked does not join the table. */
+static void only_those_that_may_be_asked_are_named(void)
+{
+    reset();
+    named = 0;
+    inference_settings.free_only = true;
+    CHAIN("{\"model\":\"dear\"}", "422 the model dear cannot be asked here");
+    CHAIN("{\"models\":[\"dear\",\"big\"]}",
+          "503 no model is configured that may answer this tenant");
+    CHAIN("{\"models\":[\"dear\"],\"providers\":[\"llamacpp\"]}",
+          "503 no model is configured that may answer this tenant");
+    CU_ASSERT_EQUAL(named, 0);
+    CHAIN("{\"models\":[\"dear\",\"main\"]}", "main");
+    CU_ASSERT_EQUAL(named, 1);
+}
+
+/* As long as the table has no room. */
+static void a_full_table_is_no_refusal(void)
+{
+    static const char crowded[] = "503 too many other models are being asked at the moment";
+    struct wish w = {.model = "dear"};
+    struct chain c = {.count = 0};
+    struct err e;
+
+    reset();
+    CHAIN("{\"model\":\"dear\"}", crowded);
+    CHAIN("{\"models\":[\"dear\"]}", crowded);
+    CHAIN("{\"models\":[\"dear\",\"main\"]}", "main");
+    CU_ASSERT_EQUAL(chain_make(&c, &w, &e), -1);
+    CU_ASSERT_EQUAL(e.kind, ERR_RETRY);
+}
+
+static void holds_its_models(void)
+{
+    struct wish w = {.model = NULL};
+    struct chain c = {.count = 0};
+    struct err e;
+    size_t i;
+
+    reset();
+    CU_ASSERT_EQUAL(chain_make(&c, &w, &e), 0);
+    CU_ASSERT_EQUAL(table[1].users, 1);
+    CU_ASSERT_EQUAL(table[5].users, 0);
+    chain_end(&c);
+    for (i = 0; i < COUNT(table); i++)
+        CU_ASSERT_EQUAL(table[i].users, 0);
+}
+
 static void odd_selections_are_refused(void)
 {
     static const char *const odd[] = {"[]",
@@ -173,6 +249,9 @@ int main(void)
         {"tenants have their own", tenants_have_their_own},
         {"requests name one", requests_name_one},
         {"what costs may be left out", what_costs_may_be_left_out},
+        {"only those that may be asked are named", only_those_that_may_be_asked_are_named},
+        {"a full table is no refusal", a_full_table_is_no_refusal},
+        {"holds its models", holds_its_models},
         {"odd selections are refused", odd_selections_are_refused},
         {"ends behind the last", ends_behind_the_last},
         CU_TEST_INFO_NULL,

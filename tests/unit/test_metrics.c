@@ -141,6 +141,27 @@ static void a_full_buffer_is_told(void)
     buf_free(&small);
 }
 
+/* All of it goes that has the label, whatever family it is of; an emptied family can come back. */
+static void what_is_forgotten_is_gone(void)
+{
+    static struct metric_family kept = {"t_kept", METRIC_GAUGE, "Kept", NULL, NULL};
+    static struct metric_family emptied = {"t_emptied", METRIC_COUNTER, "Emptied", NULL, NULL};
+
+    metric_set(metric_get(&kept, "a=\"1\",b=\"2\""), 7);
+    metric_set(metric_get(&kept, "b=\"2\",c=\"3\""), 7);
+    metric_set(metric_get(&kept, "bb=\"2\""), 7);
+    metric_set(metric_get(&kept, "a=\"22\""), 7);
+    metric_add(metric_get(&emptied, "b=\"2\""), 7);
+    metrics_forget("b=\"2\"");
+    CU_ASSERT_PTR_NULL(strstr(render(), "b=\"2\",c"));
+    CU_ASSERT_PTR_NULL(strstr(render(), ",b=\"2\""));
+    CU_ASSERT_PTR_NULL(strstr(render(), "t_emptied"));
+    has("t_kept{bb=\"2\"} 7");
+    has("t_kept{a=\"22\"} 7");
+    metric_add(metric_get(&emptied, "b=\"2\""), 1);
+    has("t_emptied{b=\"2\"} 1");
+}
+
 int main(void)
 {
     CU_TestInfo tests[] = {
@@ -148,6 +169,7 @@ int main(void)
         {"HELP and TYPE stand once", help_and_type_once},
         {"histograms", histograms},
         {"a full buffer is told", a_full_buffer_is_told},
+        {"what is forgotten is gone", what_is_forgotten_is_gone},
         CU_TEST_INFO_NULL,
     };
     int failed = unit_main("metrics", tests);

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/chat/calibration.h"
 #include "common/chat/tokens.h"
 #include "tests/unit/unit.h"
 #include "workers/context-builder/instructions.h"
@@ -233,11 +234,19 @@ static json_t *talk(int turns, const char *text)
     return history;
 }
 
+static size_t tokens_of(const char *text)
+{
+    struct token_counts counts = {.cost = {0}};
+
+    tokens_count(text, strlen(text), &counts);
+    return calibration_estimate(NULL, &counts);
+}
+
 /* The newest whole messages within the budget, not beginning with an answer. */
 static void budget(void)
 {
     static const char text[] = "I like my work.";
-    long each = (long)tokens_estimate(text, strlen(text)) + MESSAGE;
+    long each = (long)tokens_of(text) + MESSAGE;
     long tokens;
 
     for (tokens = 0; tokens <= 9 * each; tokens++) {
@@ -264,9 +273,7 @@ static void estimate(void)
     size_t i;
 
     for (i = 0; i < count_of(out); i++)
-        sum +=
-            (long)tokens_estimate(part_of(out, i, "content"), strlen(part_of(out, i, "content"))) +
-            MESSAGE;
+        sum += (long)tokens_of(part_of(out, i, "content")) + MESSAGE;
     CU_ASSERT(number_of(out, "tokens_estimated") >= sum);
     CU_ASSERT(number_of(out, "tokens_estimated") <= sum + 4);
     json_decref(out);

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/chat/calibration.h"
 #include "tests/unit/unit.h"
 
 /*
@@ -263,9 +264,17 @@ static const struct sample {
 };
 /* clang-format on */
 
+static size_t estimate_of(const char *text, size_t n)
+{
+    struct token_counts counts = {.cost = {0}};
+
+    tokens_count(text, n, &counts);
+    return calibration_estimate(NULL, &counts);
+}
+
 static size_t estimate(const char *text)
 {
-    return tokens_estimate(text, strlen(text));
+    return estimate_of(text, strlen(text));
 }
 
 static size_t dearest(const struct sample *s)
@@ -293,7 +302,7 @@ static void beside_the_tokenizers(void)
 static void nothing_is_nothing(void)
 {
     CU_ASSERT_EQUAL(estimate(""), 0);
-    CU_ASSERT_EQUAL(tokens_estimate("abc", 0), 0);
+    CU_ASSERT_EQUAL(estimate_of("abc", 0), 0);
     CU_ASSERT_EQUAL(estimate("a"), 1);
     CU_ASSERT_EQUAL(estimate(" "), 1);
     CU_ASSERT_EQUAL(estimate("\n"), 1);
@@ -307,12 +316,12 @@ static void broken_text(void)
     char *cut;
     size_t n;
 
-    CU_ASSERT_EQUAL(tokens_estimate("\xff\xfe\x80", 3), 3);
-    CU_ASSERT_EQUAL(tokens_estimate("\0\0", 2), 2);
+    CU_ASSERT_EQUAL(estimate_of("\xff\xfe\x80", 3), 3);
+    CU_ASSERT_EQUAL(estimate_of("\0\0", 2), 2);
     for (n = 1; n < 4; n++) { /* a character's first bytes, at the end of what is ours */
         cut = malloc(n);
         memcpy(cut, "\xf0\x9f\x98\x80", n);
-        CU_ASSERT_EQUAL(tokens_estimate(cut, n), n);
+        CU_ASSERT_EQUAL(estimate_of(cut, n), n);
         free(cut);
     }
 }
@@ -340,7 +349,7 @@ static void one_huge_word(void)
     char *word = malloc(n);
 
     memset(word, 'q', n);
-    guess = tokens_estimate(word, n);
+    guess = estimate_of(word, n);
     CU_ASSERT(guess > n / 10);
     CU_ASSERT(guess < n * 2);
     free(word);

@@ -1,6 +1,6 @@
 # shellcheck shell=bash
 # The private Redis of this fleet, on 127.0.0.1. REDIS_URL (or REDIS_HOST and REDIS_PORT) names a running
-# one instead. The fleet works without, too: then each inference worker counts for itself.
+# one instead. The fleet works without, too: then each inference worker takes its part of the limits.
 
 REDIS_START_SECONDS=20
 REDIS_STOP_SECONDS=20

@@ -85,8 +85,24 @@ static void add(struct chain *c, const struct wish *w, struct model *m)
     for (i = 0; i < c->count; i++)
         if (c->models[i] == m)
             return;
-    if (m && c->count < CHAIN_MAX && may_be_asked(w, m))
-        c->models[c->count++] = m;
+    if (c->count == CHAIN_MAX || !may_be_asked(w, m))
+        return;
+    models_hold(m);
+    c->models[c->count++] = m;
+}
+
+/* It does not join the table if it may not be asked. */
+static void add_named(struct chain *c, const struct wish *w, const char *name)
+{
+    struct model like, *m;
+
+    if (c->count == CHAIN_MAX || !models_describe(name, &like) || !may_be_asked(w, &like))
+        return;
+    m = models_named(name);
+    if (m)
+        add(c, w, m);
+    else
+        c->crowded = true;
 }
 
 /* ---- the order ---- */
@@ -108,7 +124,7 @@ static void add_listed(struct chain *c, const struct wish *w, json_t *names)
     size_t i;
 
     json_array_foreach (names, i, name)
-        add(c, w, models_named(json_string_value(name)));
+        add_named(c, w, json_string_value(name));
 }
 
 /* For what is complex those that cost come first, where the user pays for them. */
@@ -123,11 +139,19 @@ static void add_paid(struct chain *c, const struct wish *w)
     add_configured(c, w, true);
 }
 
+static int is_crowded(struct err *e)
+{
+    return err_set(e, ERR_RETRY, 503, "too many other models are being asked at the moment");
+}
+
 int chain_make(struct chain *c, const struct wish *w, struct err *e)
 {
     c->count = 0;
+    c->crowded = false;
     if (w->model) {
-        add(c, w, models_named(w->model));
+        add_named(c, w, w->model);
+        if (c->crowded)
+            return is_crowded(e);
         if (c->count == 0)
             return err_set(e, ERR_REJECT, 422, "the model %.100s cannot be asked here", w->model);
     }
@@ -138,10 +162,21 @@ int chain_make(struct chain *c, const struct wish *w, struct err *e)
             add_paid(c, w);
         add_configured(c, w, false);
     }
+    if (c->count == 0 && c->crowded)
+        return is_crowded(e);
     if (c->count == 0)
         return err_set(e, ERR_FATAL, 503, "no model is configured that may answer %s",
                        w->models || w->providers ? "this tenant" : "this user's tier");
     return 0;
+}
+
+void chain_end(struct chain *c)
+{
+    size_t i;
+
+    for (i = 0; i < c->count; i++)
+        models_release(c->models[i]);
+    c->count = 0;
 }
 
 struct model *chain_next(const struct chain *c, const struct model *behind)

@@ -19,6 +19,7 @@ enum { CHAIN_MAX = 32 };
 struct chain {
     struct model *models[CHAIN_MAX];
     size_t count;
+    bool crowded; /* one of them had no room in the table */
 };
 
 /* Borrowed texts and arrays of texts; NULL: not said. */
@@ -35,8 +36,10 @@ struct wish {
 int chain_wish(struct wish *w, json_t *selection, const char *context_type, struct err *e);
 
 /* The settings hold for all: USE_FREE_MODELS_ONLY leaves out what costs, but for DEFAULT_MODEL. Never
- * empty; -1 when nobody may be asked, or not the model that was asked for. */
+ * empty; -1 when nobody may be asked, or not the model that was asked for. Its models stay until
+ * chain_end(). */
 int chain_make(struct chain *c, const struct wish *w, struct err *e);
+void chain_end(struct chain *c);
 
 /* The next behind this one, of which NULL is before the first; NULL: there is none. */
 struct model *chain_next(const struct chain *c, const struct model *behind);

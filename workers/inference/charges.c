@@ -156,13 +156,24 @@ void charges_broken(struct generation *g)
     add(g, "broken");
 }
 
+/* An earlier delivery asked none but these. */
+static bool may_have_cost(const struct chain *c)
+{
+    const struct model *m = NULL;
+
+    while ((m = chain_next(c, m)))
+        if (!m->free)
+            return true;
+    return false;
+}
+
 /* Of those that the broker delivered before and that came to no end. */
 static json_t *lost_epochs(const struct generation *g)
 {
     int64_t lost = job_envelope(g->job)->deliveries;
     json_t *list = json_array();
 
-    if (models_may_cost())
+    if (may_have_cost(&g->chain))
         for (; lost > 0; lost--)
             json_array_append_new(list, json_integer(g->epoch - lost));
     return list;

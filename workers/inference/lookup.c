@@ -1,6 +1,5 @@
 #include "workers/inference/lookup.h"
 
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/queue.h>

@@ -17,7 +17,7 @@
 #include "workers/inference/provider.h"
 #include "workers/inference/settings.h"
 
-enum { MODELS_MAX = 64 };
+enum { MODELS_MAX = 256 };
 
 static struct {
     struct model all[MODELS_MAX];
@@ -67,18 +67,35 @@ static bool is_free(const char *name)
     return strstr(name, ":free") != NULL;
 }
 
-/* The one that is there already, or a new one; NULL when the table is full. */
+/* The place of the one that nobody has asked for longest, of those that were but named; NULL: all others are
+ * in use. */
+static struct model *make_room(void)
+{
+    struct model *oldest = NULL, *m;
+
+    for (m = state.all; m < state.all + state.count; m++)
+        if (!m->is_configured && !m->is_for_complex && m->users == 0 &&
+            (!oldest || m->used_us < oldest->used_us))
+            oldest = m;
+    if (!oldest)
+        return NULL;
+    metrics_forget(oldest->label);
+    free(oldest->own_name);
+    return oldest;
+}
+
+/* The one that is there already, or a new one; NULL when there is no room. */
 static struct model *add(const struct provider *provider, const char *name, bool free)
 {
-    struct model *m = &state.all[state.count];
+    struct model *m;
     size_t i;
 
     for (i = 0; i < state.count; i++)
         if (state.all[i].provider == provider && strcmp(state.all[i].name, name) == 0)
             return &state.all[i]; /* asking it twice would help nobody */
-    if (state.count == MODELS_MAX)
+    m = state.count < MODELS_MAX ? &state.all[state.count++] : make_room();
+    if (!m)
         return NULL;
-    state.count++;
     *m = (struct model){.provider = provider, .name = name, .free = free};
     set_label(m);
     calibration_init(&m->calibration);
@@ -173,23 +190,52 @@ struct model *models_at(size_t i)
     return i < state.count ? &state.all[i] : NULL;
 }
 
-struct model *models_named(const char *name)
+static struct model *find(const char *name)
 {
-    const struct provider *provider = external();
-    struct model *m;
     size_t i;
 
     for (i = 0; i < state.count; i++)
         if (strcmp(state.all[i].name, name) == 0)
             return &state.all[i];
-    if (!provider)
-        return NULL;
+    return NULL;
+}
+
+bool models_describe(const char *name, struct model *m)
+{
+    const struct model *there = find(name);
+
+    if (there)
+        *m = *there;
+    else
+        *m = (struct model){.provider = external(), .name = name, .free = is_free(name)};
+    return m->provider != NULL;
+}
+
+struct model *models_named(const char *name)
+{
+    const struct provider *provider = external();
+    struct model *m = find(name);
+
+    if (m || !provider)
+        return m;
     m = add(provider, name, is_free(name));
     if (m)
         m->name = m->own_name = mem_strdup(name);
     else
         log_event(LOG_WARN, "too many models were named", LOG_STR("model", name));
     return m;
+}
+
+void models_hold(struct model *m)
+{
+    m->users++;
+    m->used_us = clock_monotonic_us();
+}
+
+void models_release(struct model *m)
+{
+    m->users--;
+    m->used_us = clock_monotonic_us();
 }
 
 static void say(void)
@@ -244,16 +290,6 @@ void models_stop(void)
         free(state.all[i].own_name);
     }
     state.count = 0;
-}
-
-bool models_may_cost(void)
-{
-    size_t i;
-
-    for (i = 0; i < state.count; i++)
-        if (!state.all[i].free)
-            return true;
-    return false;
 }
 
 const struct provider *models_provider(const char *name)

@@ -27,6 +27,8 @@ struct model {
     bool is_default;     /* asked also when only free ones are */
     bool is_for_complex; /* of PAID_MODELS */
     char *own_name;      /* of one that was named: name, to be freed */
+    int users;           /* chains that it is in; while there are any it stays */
+    int64_t used_us;     /* when it was last in one; monotonic */
     struct breaker breaker;
     struct calibration calibration; /* of the estimate of tokens */
     int64_t told_us;                /* when others were told of it; monotonic, 0: not yet */
@@ -38,9 +40,6 @@ struct model {
 int models_start(struct worker *w, struct err *e);
 void models_stop(void);
 
-/* Whether any of them does, unless they are all free. */
-bool models_may_cost(void);
-
 /* One of those that are asked; NULL: not among them. */
 const struct provider *models_provider(const char *name);
 
@@ -49,9 +48,16 @@ struct chain;
 /* The i-th of the table, in the order of the settings; NULL: there are no more. */
 struct model *models_at(size_t i);
 
-/* The one of that name. One that is not there yet is OpenRouter's, or the OpenAI-compatible server's,
- * and joins the table; NULL when neither is configured, or the table is full. */
+/* What the one of that name is, or would be: one that is not there yet is OpenRouter's, or the
+ * OpenAI-compatible server's. False when neither is configured. Good for its provider, its price and
+ * whether it is the default one. */
+bool models_describe(const char *name, struct model *m);
+/* That one. If it is not there yet it joins the table; one that somebody named before, and that is in no
+ * chain, makes room for it if need be. NULL when there is none, or no room. */
 struct model *models_named(const char *name);
+/* It is in one more chain, or in one less. */
+void models_hold(struct model *m);
+void models_release(struct model *m);
 
 /* The first of the chain to ask, or the next behind one (NULL: none yet); without those of a provider that
  * does not take us (NULL: with all). NULL: there is none. *passed_over is set if one that might be asked

@@ -13,10 +13,12 @@
 
 static const double price_max = 1e6, million = 1e6;
 
-static struct price {
+struct price {
     char *pattern;
     double prompt, completion; /* of a million tokens */
-} * prices;
+};
+
+static struct price *prices;
 static size_t count;
 
 static bool is_price(double price)

@@ -1,7 +1,7 @@
 /*
- * What models cost where their providers do not say: MODEL_PRICES, a JSON
- * object of patterns of models' names (as in a shell: gpt-4o*), each with the prices of a million tokens:
- * {"prompt": 0.15, "completion": 0.6}. The longest pattern that matches counts.
+ * What models cost where their providers do not say: MODEL_PRICES, a JSON object of patterns of models'
+ * names (as in a shell: gpt-4o*), each with the prices of a million tokens: {"prompt": 0.15,
+ * "completion": 0.6}. The longest pattern that matches counts.
  */
 #ifndef INFERENCE_PRICES_H
 #define INFERENCE_PRICES_H

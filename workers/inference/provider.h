@@ -148,6 +148,9 @@ struct failure {
  * the caller still waits; else the job fails, and once something was told, for good. */
 void generation_fail(struct generation *g, const struct failure *f);
 
+/* Nobody is left to be asked: the job fails by g->why, with what came if something was told. */
+void generation_give_up(struct generation *g);
+
 struct provider {
     const char *name;
     int (*start)(struct loop *l, struct err *e); /* once, with the settings loaded */

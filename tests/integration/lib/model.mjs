@@ -329,10 +329,10 @@ const MODES = {
     await t.model.hold(t.question);
     if (!t.gone) t.answer();
   },
-  // a word whenever it is released
-  steps: async (t) => {
+  // a word whenever it is released, as long as this at least
+  steps: async (t, length) => {
     t.open();
-    for (const event of t.events()) {
+    for (const event of t.events({ text: t.text.replace(/\S+/g, (word) => word.padEnd(Number(length ?? 0), '€')) })) {
       await t.model.hold(t.question);
       if (t.gone) return;
       t.say(event);
