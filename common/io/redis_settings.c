@@ -11,7 +11,7 @@ struct redis_settings redis_settings;
 
 static const struct config_key keys[] = {
     {"REDIS_URL", CONFIG_STRING, SETTING(url), "", 0, 2048, NULL, NULL, true,
-     "Redis, redis://[[user]:password@]host[:port][/database], which is shared by all processes. "
+     "Redis, redis://[[user]:password@]host[:port][/database], shared by all processes. "
      "Empty: none, each takes its part of the limits."},
     {"REDIS_HOST", CONFIG_STRING, SETTING(host), "", 0, 255, NULL, NULL, false,
      "Its host, instead of REDIS_URL; if both are set they must agree."},
