@@ -41,12 +41,12 @@ struct pg_segment {
     struct statement *statements[PG_STATEMENTS_MAX];
     int count;
     /* How far its answers have come. What is expected next follows from it: see stage_of(). */
-    uint32_t preparing; /* statements, as bits, whose prepare went before and is not synced yet */
-    bool prepared;      /* that of the lowest bit is answered */
-    int answered;       /* statements */
-    bool null_follows;  /* an error came instead of a Sync */
-    bool joined;        /* its transaction is also that of the segment sent after it */
-    bool alone; /* it is not to share one: its sender says so, or it did, and something failed */
+    bool preparing[PG_STATEMENTS_MAX]; /* their prepare went before, and is not synced yet */
+    bool prepared;                     /* that of the first of them is answered */
+    int answered;                      /* statements */
+    bool null_follows;                 /* an error came instead of a Sync */
+    bool joined; /* its transaction is also that of the segment sent after it */
+    bool alone;  /* it is not to share one: its sender says so, or it did, and something failed */
     bool failed;
     struct err error;
     char sqlstate[6];
@@ -142,7 +142,7 @@ static void reset(struct pg_segment *s)
         PQclear(s->statements[i]->result);
         s->statements[i]->result = NULL;
     }
-    s->preparing = 0;
+    memset(s->preparing, 0, sizeof(s->preparing));
     s->prepared = s->null_follows = s->joined = s->failed = false;
     s->answered = 0;
     s->sqlstate[0] = '\0';
@@ -297,6 +297,17 @@ static bool is_prepared(struct connection *c, struct pg_segment *s)
     return true;
 }
 
+/* The one whose prepare is answered next; -1: none. */
+static int first_preparing(const struct pg_segment *s)
+{
+    int i;
+
+    for (i = 0; i < s->count; i++)
+        if (s->preparing[i])
+            return i;
+    return -1;
+}
+
 /* Statement i is prepared in a transaction of its own, if it is not yet, so that no other's error
  * can undo it. */
 static int prepare(struct connection *c, struct pg_segment *s, int i)
@@ -309,7 +320,7 @@ static int prepare(struct connection *c, struct pg_segment *s, int i)
         return 0;
     t->name = name = mem_printf("s%u", ++c->names);
     map_put(c->prepared, &t->sql, sizeof(t->sql), name);
-    s->preparing |= UINT32_C(1) << i;
+    s->preparing[i] = true;
     return PQsendPrepare(c->conn, name, t->sql, 0, NULL) && PQpipelineSync(c->conn) ? 0 : -1;
 }
 
@@ -438,7 +449,7 @@ enum stage { STAGE_PREPARE, STAGE_PREPARE_SYNC, STAGE_STATEMENT, STAGE_SYNC };
 
 static enum stage stage_of(const struct pg_segment *s)
 {
-    if (s->preparing)
+    if (first_preparing(s) >= 0)
         return s->prepared ? STAGE_PREPARE_SYNC : STAGE_PREPARE;
     return s->answered < s->count ? STAGE_STATEMENT : STAGE_SYNC;
 }
@@ -453,7 +464,7 @@ static void out_of_step(struct connection *c)
  * meantime finds that it is not there and prepares it again. */
 static void take_prepared(struct connection *c, struct pg_segment *s, const PGresult *r)
 {
-    int i = __builtin_ctz(s->preparing);
+    int i = first_preparing(s);
 
     if (PQresultStatus(r) == PGRES_COMMAND_OK)
         return;
@@ -535,7 +546,7 @@ static void take_sync(struct connection *c, struct pg_segment *s)
 {
     switch (stage_of(s)) {
     case STAGE_PREPARE_SYNC:
-        s->preparing &= s->preparing - 1;
+        s->preparing[first_preparing(s)] = false;
         s->prepared = false;
         break;
     case STAGE_SYNC:
